@@ -1,0 +1,82 @@
+"""The names in the records: what ``study`` writes into MLflow and ``analysis`` reads. Nothing else may spell them out."""
+
+from __future__ import annotations
+
+SCHEMA_VERSION = 1
+"""Of the records' layout. Written into every run; older homes are refused by name."""
+
+# Kinds of run
+KIND = "kind"
+STUDY_RUN = "study"
+TRIAL_RUN = "trial"
+
+# Tags of every run
+SCHEMA = "schema"
+STUDY = "study"
+PROFILE = "profile"
+STATUS = "status"
+"""``complete`` once every final metric is in, ``running`` before; ``diverged``, ``failed``, ``interrupted`` say why it ended."""
+STATUS_REASON = "status_reason"
+
+COMPLETE = "complete"
+RUNNING = "running"
+DIVERGED = "diverged"
+FAILED = "failed"
+INTERRUPTED = "interrupted"
+
+# Tags of a trial run
+TRIAL_KEY = "trial_key"
+CELL = "cell"
+"""The cell's label, readable: ``selective | beta=0.001``."""
+CELL_KEY = "cell_key"
+SEED = "seed"
+METHOD = "method"
+BACKBONE = "backbone"
+DATA = "data"
+TASK_SET = "task_set"
+DATA_FINGERPRINT = "data_fingerprint"
+RESULT_VERSION = "result_version"
+EXECUTOR = "executor"
+DEVICE = "device"
+HOST = "host"
+GIT_COMMIT = "git_commit"
+GIT_DIRTY = "git_dirty"
+VERSIONS = "versions"
+"""JSON: package name to version."""
+ATTEMPT = "attempt"
+
+# Tags of a study run
+PLAN_DIGEST = "plan_digest"
+
+# Artifacts
+PLAN_FILE = "plan.json"
+"""Of a study run: the rows, their cells and trial keys, the tasks, and where the published numbers are."""
+CONFIG_FILE = "config.json"
+"""Of a trial run: the resolved trial config, defaults included."""
+HISTORY_FILE = "history.npz"
+"""Of a trial run with groups: ``iteration`` (T,), ``affinity`` (T, K, K), ``group`` (T, K) the position of each task's group in
+that iteration's order, ``count`` (T,) the number of groups; ``tasks`` (K,) names."""
+TRACEBACK_FILE = "traceback.txt"
+
+# Metrics
+VAL = "val"
+TEST = "test"
+TRAIN_LOSS = "train/loss"
+GROUP_COUNT = "groups/count"
+COST = "cost"
+COSTS = ("iterations", "optimizer_steps", "forward_passes", "backward_passes", "trunk_passes", "samples", "seconds")
+
+
+def metric(split: str, task: str, name: str) -> str:
+    """``val/depth_euclidean/l1``: an evaluation metric of one task."""
+    return f"{split}/{task}/{name}"
+
+
+def train_loss(task: str) -> str:
+    """``train/loss/depth_euclidean``: a training loss."""
+    return f"{TRAIN_LOSS}/{task}"
+
+
+def cost(name: str) -> str:
+    """``cost/trunk_passes``: one of :data:`COSTS`."""
+    return f"{COST}/{name}"

@@ -1,0 +1,54 @@
+"""Errors a user can mend: one line each, naming the field, file or value and what is allowed."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Something the user gave is wrong. The command line prints its text in one line and exits with code 2."""
+
+
+class ConfigError(UserError):
+    """A trial config, study spec or command-line value is not allowed."""
+
+
+class DataError(UserError):
+    """A data set is missing, damaged, or cannot be built."""
+
+
+class CheckpointError(UserError):
+    """A checkpoint is damaged, or belongs to another trial config."""
+
+
+class WeightsError(UserError):
+    """Pretrained weights were asked for and are absent or do not fit."""
+
+
+class StoreError(UserError):
+    """The home folder or the records in it cannot be used."""
+
+
+class Diverged(Exception):  # noqa: N818 - an outcome of training, not a mistake of the user
+    """Training left the finite numbers. Not retried: the same trial would do the same again.
+
+    Attributes:
+        iteration: the iteration (counted from 0) whose losses or parameters were not finite.
+    """
+
+    def __init__(self, message: str, iteration: int) -> None:
+        super().__init__(message, iteration)
+        self.message = message
+        self.iteration = iteration
+
+    def __str__(self) -> str:
+        return self.message
+
+
+def unknown(kind: str, name: object, allowed: Iterable[str]) -> str:
+    """The message for a name that is not among ``allowed``, with the nearest one for a typo."""
+    names = sorted(allowed)
+    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.6)
+    hint = f"; did you mean '{near[0]}'?" if near else ""
+    return f"unknown {kind} '{name}'{hint} (allowed: {', '.join(names) or 'none'})"

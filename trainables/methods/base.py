@@ -1,0 +1,159 @@
+"""What a method is: a strategy that turns losses into an update of the network.
+
+A method sees the network only through a :class:`Update`: it asks for forwards through the closure it is given, sends gradients
+back, and applies optimizer steps. The trainer does not know which method runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from trainables.settings import Settings
+
+Losses = Callable[[], Mapping[str, Tensor]]
+"""One forward of the current batch: the unweighted loss of every task, each a scalar, in the order of ``Update.tasks``.
+Call it under ``torch.no_grad()`` for a forward that only measures."""
+
+
+class MethodConfig(Settings):
+    """The fields of a method. ``name`` is what the method is registered as."""
+
+    name: str
+
+
+@dataclass
+class StepLog:
+    """What one iteration did.
+
+    Attributes:
+        losses: (K,) float, detached: the task losses at the iteration's start, in task order, on the network's device.
+        groups: the groups in the order they were stepped, as task indices; ``None`` for a method without groups.
+        affinity: (K, K) float64 on the CPU, ``affinity[i, k]`` from source i to target k; ``None`` for a method without one.
+        scalars: anything else worth a curve, by name.
+    """
+
+    losses: Tensor
+    groups: tuple[tuple[int, ...], ...] | None = None
+    affinity: Tensor | None = None
+    scalars: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class Counters:
+    """Work done so far, over the whole trial."""
+
+    iterations: int = 0
+    optimizer_steps: int = 0
+    forward_passes: int = 0
+    """Forward passes through the trunk in training, those that only measure included."""
+    backward_passes: int = 0
+    """Backward passes through the trunk."""
+    samples: int = 0
+
+    @property
+    def trunk_passes(self) -> int:
+        """Forward and backward passes together."""
+        return self.forward_passes + self.backward_passes
+
+
+class Update:
+    """The network as a method may change it.
+
+    Args:
+        tasks: task names, in the order that gives them their indices.
+        shared: parameters of the trunk.
+        heads: parameters of each task's decoder, by task.
+        optimizer: over all of them.
+        counters: where steps and backward passes are counted; forwards are counted by the closure's owner.
+        clip_norm: largest gradient norm over all parameters with a gradient, or ``None``.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[str],
+        shared: Iterable[nn.Parameter],
+        heads: Mapping[str, Iterable[nn.Parameter]],
+        optimizer: torch.optim.Optimizer,
+        counters: Counters | None = None,
+        clip_norm: float | None = None,
+    ) -> None:
+        self.tasks = tuple(tasks)
+        self.shared = tuple(shared)
+        self.heads = {task: tuple(heads[task]) for task in self.tasks}
+        self.optimizer = optimizer
+        self.counters = counters if counters is not None else Counters()
+        self.clip_norm = clip_norm
+
+    def zero_grad(self, *, to_none: bool = True) -> None:
+        """Forget gradients. ``to_none=False`` leaves zeros, so that Adam goes on moving such parameters by momentum."""
+        self.optimizer.zero_grad(set_to_none=to_none)
+
+    def backward(self, loss: Tensor, *, retain_graph: bool = False) -> None:
+        """Add the gradient of the scalar ``loss`` to ``.grad`` of all parameters; counts one backward pass."""
+        loss.backward(retain_graph=retain_graph)  # type: ignore[no-untyped-call]
+        self.counters.backward_passes += 1
+
+    def step(self) -> None:
+        """One optimizer step from the gradients in ``.grad``, clipped if asked for; parameters whose gradient is None stay."""
+        if self.clip_norm is not None:
+            grads = [p.grad for p in self.parameters() if p.grad is not None]
+            norm = torch.nn.utils.get_total_norm(grads)
+            torch.nn.utils.clip_grads_with_norm_([p for p in self.parameters() if p.grad is not None], self.clip_norm, norm)
+        self.optimizer.step()
+        self.counters.optimizer_steps += 1
+
+    def parameters(self) -> Iterable[nn.Parameter]:
+        """All parameters: the trunk's, then each decoder's in task order."""
+        yield from self.shared
+        for task in self.tasks:
+            yield from self.heads[task]
+
+
+class Method:
+    """Base of the methods.
+
+    A subclass names its config class as ``Config`` and defines :meth:`step`. Whatever it remembers between steps goes through
+    ``state_dict``: tensors, numbers, text, lists and dicts of these only, so that a checkpoint loads with ``weights_only``.
+
+    Args:
+        config: the method's own config.
+        update: the network it trains.
+        seed: of every random draw the method makes.
+    """
+
+    Config: ClassVar[type[MethodConfig]]
+
+    def __init__(self, config: Any, update: Update, seed: int) -> None:
+        self.config = config
+        self.update = update
+        self.generator = torch.Generator().manual_seed(seed)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Task names in index order."""
+        return self.update.tasks
+
+    def step(self, losses: Losses) -> StepLog:
+        """One iteration on one batch; calls ``losses`` once or more."""
+        raise NotImplementedError
+
+    def stack(self, losses: Mapping[str, Tensor]) -> Tensor:
+        """(K,) the losses in task order, with their graph."""
+        return torch.stack([losses[task] for task in self.tasks])
+
+    def state_dict(self) -> dict[str, Any]:
+        """All the method remembers."""
+        return {"generator": self.generator.get_state()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Put back what :meth:`state_dict` gave."""
+        self.generator.set_state(state["generator"])
+
+    @classmethod
+    def check(cls, config: Any, tasks: Sequence[str]) -> None:
+        """Raise :class:`trainables.errors.ConfigError` where ``config`` does not fit these tasks. Called before anything runs."""

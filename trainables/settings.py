@@ -1,0 +1,207 @@
+"""The base of every config: frozen, strictly typed, unknown fields refused, one readable line for each mistake."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from trainables.errors import ConfigError, unknown
+from trainables.registry import Registry
+
+S = TypeVar("S", bound="Settings")
+
+
+class Settings(BaseModel):
+    """A frozen group of config fields. A docstring under a field is its documentation and goes into the JSON schema."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+        validate_default=False,
+    )
+
+    @classmethod
+    def parse(cls: type[S], value: Mapping[str, Any], where: str = "") -> S:
+        """Validate plain data (as YAML or JSON gives it); raises :class:`ConfigError` with one line naming the field."""
+        try:
+            return cls.model_validate_json(_to_json(value, where))
+        except ValidationError as error:
+            raise ConfigError(describe(error, cls, where)) from None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every field as plain JSON data, defaults included."""
+        plain: dict[str, Any] = self.model_dump(mode="json", serialize_as_any=True)
+        return plain
+
+    def canonical(self) -> dict[str, Any]:
+        """The fields that differ from their defaults, and every ``name`` that selects a kind of component.
+
+        What a trial key is made of: a field added later, with a default that keeps the old behaviour, leaves old keys alone.
+        """
+        out: dict[str, Any] = {}
+        for name, info in type(self).model_fields.items():
+            value = getattr(self, name)
+            if isinstance(value, Settings):
+                inner = value.canonical()
+                if inner or value != info.get_default(call_default_factory=True):
+                    out[name] = inner
+            elif name == "name" or value != info.get_default(call_default_factory=True):
+                out[name] = self.to_dict()[name]
+        return out
+
+
+def component(registry: Registry[Any], value: Any, where: str) -> Any:
+    """Turn ``{"name": ..., field: ...}`` (or just a name) into the config class that the named component registered.
+
+    ``registry`` maps a name to a :class:`Settings` subclass, or to something whose ``Config`` is one.
+    """
+    if isinstance(value, Settings):
+        return value
+    if isinstance(value, str):
+        value = {"name": value}
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{where}: a name or a mapping with a 'name' is wanted, got {value!r}")
+    if "name" not in value:
+        raise ConfigError(f"{where}.name is missing (allowed: {', '.join(sorted(registry))})")
+    if value["name"] not in registry:
+        raise ConfigError(f"{where}.name: {unknown(registry.kind, value['name'], registry)}")
+    entry = registry[value["name"]]
+    config: type[Settings] = getattr(entry, "Config", entry)
+    return config.parse(value, where)
+
+
+def describe(error: ValidationError, model: type[BaseModel], where: str = "") -> str:
+    """The first problem of ``error`` in one line: the field's path, what is wrong with it, and what is allowed."""
+    problem = error.errors(include_url=False)[0]
+    cause = problem.get("ctx", {}).get("error")
+    if isinstance(cause, ConfigError):
+        return str(cause)
+    loc = [str(part) for part in problem["loc"] if not _is_tag(part)]
+    path = ".".join([where, *loc] if where else loc) or "config"
+    if problem["type"] == "extra_forbidden":
+        owner = _model_at(model, loc[:-1])
+        allowed: Iterable[str] = owner.model_fields if owner else ()
+        return f"{path}: {unknown('field', loc[-1], allowed)}"
+    if problem["type"] == "missing":
+        return f"{path} is missing"
+    message = re.sub(r"^(Input|Value error,)\s*", "", problem["msg"])
+    message = re.sub(r"\s+", " ", message)
+    given = problem.get("input")
+    shown = "" if isinstance(given, Mapping) else f", got {_short(given)}"
+    return f"{path}: {message[0].lower() + message[1:]}{shown}"
+
+
+def _is_tag(part: Any) -> bool:
+    return isinstance(part, str) and part.startswith(("function-", "tagged-", "json-or-python", "union"))
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _model_at(model: type[BaseModel], path: list[str]) -> type[BaseModel] | None:
+    for part in path:
+        info = model.model_fields.get(part)
+        if info is None:
+            return None
+        candidates = [info.annotation, *typing.get_args(info.annotation)]
+        nested = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
+        if not nested:
+            return None
+        model = nested[0]
+    return model
+
+
+def _to_json(value: Any, where: str) -> str:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{where or 'config'}: a mapping of fields is wanted, got {_short(value)}")
+
+    def plain(item: Any, path: str) -> Any:
+        if isinstance(item, Settings):
+            return item.to_dict()
+        if isinstance(item, Mapping):
+            for key in item:
+                if not isinstance(key, str):
+                    raise ConfigError(f"{path or 'config'}: field names are text, got {_short(key)}")
+            return {key: plain(inner, f"{path}.{key}" if path else key) for key, inner in item.items()}
+        if isinstance(item, (list, tuple)):
+            return [plain(inner, f"{path}.{index}") for index, inner in enumerate(item)]
+        if isinstance(item, float) and not math.isfinite(item):
+            raise ConfigError(f"{path}: a finite number is wanted, got {item}")
+        if item is None or isinstance(item, (bool, int, float, str)):
+            return item
+        if isinstance(item, Path):
+            return str(item)
+        raise ConfigError(f"{path}: a number, text, list or mapping is wanted, got {_short(item)}")
+
+    return json.dumps(plain(value, where))
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that refuses a key given twice and reads ``1e-3`` as a number (YAML 1.1 takes it for text)."""
+
+
+def _unique_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    loader.flatten_mapping(node)
+    out: dict[Any, Any] = {}
+    for key_node, value_node in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        if isinstance(key, (list, dict, set)):
+            raise yaml.constructor.ConstructorError(None, None, "a key is a list or mapping", key_node.start_mark)
+        if key in out:
+            raise yaml.constructor.ConstructorError(None, None, f"key '{key}' is given twice", key_node.start_mark)
+        out[key] = loader.construct_object(value_node, deep=True)
+    return out
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d[\d_]*\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    list("-+.0123456789"),
+)
+
+
+def parse_yaml(text: str, source: str) -> Any:
+    """Safe YAML from text; raises :class:`ConfigError` naming ``source`` and the line."""
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        line = f", line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"{source}{line}: not valid YAML: {error.problem or error.context}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ConfigError(f"{source}: not valid YAML: {first}") from None
+
+
+def read_yaml(path: Path) -> Any:
+    """Safe YAML from a file; raises :class:`ConfigError` naming the file."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise ConfigError(f"{path}: cannot be read: {reason}") from None
+    return parse_yaml(text, str(path))
+
+
+def optional_of(annotation: Any) -> tuple[Any, bool]:
+    """``(inner, True)`` for ``inner | None``, else ``(annotation, False)``."""
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        inner = [a for a in typing.get_args(annotation) if a is not type(None)]
+        if len(inner) < len(typing.get_args(annotation)):
+            return (inner[0] if len(inner) == 1 else annotation), True
+    return annotation, False

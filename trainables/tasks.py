@@ -1,0 +1,61 @@
+"""A task: what its decoder puts out, how it is trained, how it is measured, and which direction is better."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""(prediction (B, C, H, W) float, target as the data set gives it) -> scalar."""
+
+
+class Metric(Protocol):
+    """A streaming metric: fed batch by batch, merged over processes, computed once."""
+
+    def update(self, prediction: Tensor, target: Tensor) -> None:
+        """Take in one batch: prediction (B, C, H, W) as the decoder gives it, target as the data set gives it."""
+        ...
+
+    def compute(self) -> float:
+        """The value over everything taken in; NaN where nothing was."""
+        ...
+
+    def merge(self, other: Any) -> None:
+        """Take in what another instance took in."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was taken in, as tensors and numbers."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Put back what :meth:`state_dict` gave."""
+        ...
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task of a task set.
+
+    Attributes:
+        name: of the task in its task set, as published tables are keyed.
+        label: the label of the data set it is trained on.
+        channels: of its decoder's output.
+        loss: prediction and target to a scalar.
+        metric: its name, as it stands in records (``l1``, ``rmse``, ``miou``, ...).
+        make_metric: a fresh streaming metric.
+        higher_is_better: the metric's direction.
+        short: its abbreviation in the paper's tables.
+    """
+
+    name: str
+    label: str
+    channels: int
+    loss: Loss
+    metric: str
+    make_metric: Callable[[], Metric]
+    higher_is_better: bool
+    short: str
