@@ -1,7 +1,7 @@
 """What a method is: a strategy that turns losses into an update of the network.
 
-A method sees the network only through a :class:`Update`: it asks for forwards through the closure it is given, sends gradients
-back, and applies optimizer steps. The trainer does not know which method runs.
+A method sees the network only through a :class:`Update`: it asks for forwards through the closure it is given, sends
+gradients back, and applies optimizer steps. The trainer does not know which method runs.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ class StepLog:
     Attributes:
         losses: (K,) float, detached: the task losses at the iteration's start, in task order, on the network's device.
         groups: the groups in the order they were stepped, as task indices; ``None`` for a method without groups.
-        affinity: (K, K) float64 on the CPU, ``affinity[i, k]`` from source i to target k; ``None`` for a method without one.
+        affinity: (K, K) float64 on the CPU, ``affinity[i, k]`` from source i to target k; ``None`` for a method
+        without one.
         scalars: anything else worth a curve, by name.
     """
 
@@ -95,15 +96,18 @@ class Update:
 
     def backward(self, loss: Tensor, *, retain_graph: bool = False) -> None:
         """Add the gradient of the scalar ``loss`` to ``.grad`` of all parameters; counts one backward pass."""
-        loss.backward(retain_graph=retain_graph)  # type: ignore[no-untyped-call]
+        loss.backward(retain_graph=retain_graph)
         self.counters.backward_passes += 1
 
     def step(self) -> None:
-        """One optimizer step from the gradients in ``.grad``, clipped if asked for; parameters whose gradient is None stay."""
+        """One optimizer step from the gradients in ``.grad``, clipped if asked for; parameters whose gradient is None
+        stay."""
         if self.clip_norm is not None:
             grads = [p.grad for p in self.parameters() if p.grad is not None]
             norm = torch.nn.utils.get_total_norm(grads)
-            torch.nn.utils.clip_grads_with_norm_([p for p in self.parameters() if p.grad is not None], self.clip_norm, norm)
+            torch.nn.utils.clip_grads_with_norm_(
+                [p for p in self.parameters() if p.grad is not None], self.clip_norm, norm
+            )
         self.optimizer.step()
         self.counters.optimizer_steps += 1
 
@@ -117,8 +121,9 @@ class Update:
 class Method:
     """Base of the methods.
 
-    A subclass names its config class as ``Config`` and defines :meth:`step`. Whatever it remembers between steps goes through
-    ``state_dict``: tensors, numbers, text, lists and dicts of these only, so that a checkpoint loads with ``weights_only``.
+    A subclass names its config class as ``Config`` and defines :meth:`step`. Whatever it remembers between steps goes
+    through ``state_dict``: tensors, numbers, text, lists and dicts of these only, so that a checkpoint loads with
+    ``weights_only``.
 
     Args:
         config: the method's own config.
@@ -156,4 +161,5 @@ class Method:
 
     @classmethod
     def check(cls, config: Any, tasks: Sequence[str]) -> None:
-        """Raise :class:`trainables.errors.ConfigError` where ``config`` does not fit these tasks. Called before anything runs."""
+        """Raise :class:`trainables.errors.ConfigError` where ``config`` does not fit these tasks. Called before
+        anything runs."""
