@@ -1,0 +1,83 @@
+"""Metrics of dense regression: absolute and squared errors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from trainables.metrics.base import SumMetric, ratio, same_shape, sum_and_count
+
+Valid = Literal["all", "positive"]
+"""Which elements of a target count: all, or those above zero (a measured depth)."""
+
+
+class L1(SumMetric):
+    """Mean absolute error over all pixels and channels of the set: "L1 Dist." of the paper's Taskonomy tables.
+
+    Predictions are compared as they are; normals are not brought to unit length. prediction and target (B, C, H, W);
+    lower is better.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(2)
+
+    def measure(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """(2,) sum of absolute errors, number of elements."""
+        same_shape(prediction, target)
+        return sum_and_count((prediction - target).abs())
+
+    def value(self, sums: Tensor) -> float:
+        """In the target's unit."""
+        return ratio(sums)
+
+
+class MSE(SumMetric):
+    """Mean squared error over the valid elements of the whole set; lower is better.
+
+    Args:
+        valid: which elements of the target count.
+        transform: applied to prediction and target before they are compared, shape to same shape; ``None`` for none.
+    """
+
+    def __init__(self, valid: Valid = "all", transform: Callable[[Tensor], Tensor] | None = None) -> None:
+        super().__init__(2)
+        self.valid = valid
+        self.transform = transform
+
+    def measure(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """(2,) sum of squared errors, number of valid elements."""
+        same_shape(prediction, target)
+        valid = target > 0 if self.valid == "positive" else None
+        if self.transform is not None:
+            prediction, target = self.transform(prediction), self.transform(target)
+        return sum_and_count((prediction - target).square(), valid)
+
+    def value(self, sums: Tensor) -> float:
+        """In the square of the target's unit."""
+        return ratio(sums)
+
+
+class RMSE(MSE):
+    """Root of the mean squared error, the mean being over the valid elements of the whole set, not per image or batch.
+
+    Depth in metres over measured pixels (``valid="positive"``, InvPT family; ASTMT averaged per image); Taskonomy's
+    principal curvature over all elements of both channels. Lower is better.
+    """
+
+    def value(self, sums: Tensor) -> float:
+        """In the target's unit."""
+        return math.sqrt(ratio(sums))
+
+
+def display_depth(depth: Tensor) -> Tensor:
+    """Taskonomy's normalised log depth, any shape, on the scale from 1 to 80 where the released code takes its RMSE.
+
+    log2 of the raw depth code, undone and taken again as ``log(d) / 11.09``, moved from .64 +- .18 onto [0, 80] and cut
+    to [1, 80] (released ``metric.compute_depth_errors``, from Mod-Squad). Not metres.
+    """
+    raw = torch.expm1(depth.clamp(min=0) * math.log(2.0**16))
+    return (((raw.log() / 11.09 - 0.64) / 0.18 + 1) / 2 * 80).clamp(min=1, max=80)
