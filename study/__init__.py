@@ -1,0 +1,1 @@
+"""A study: spec -> cells -> runs."""

@@ -1,4 +1,5 @@
-"""The names in the records: what ``study`` writes into MLflow and ``analysis`` reads. Nothing else may spell them out."""
+"""The names in the records: what ``study`` writes into MLflow and ``analysis`` reads. Nothing else may spell them
+out."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ SCHEMA = "schema"
 STUDY = "study"
 PROFILE = "profile"
 STATUS = "status"
-"""``complete`` once every final metric is in, ``running`` before; ``diverged``, ``failed``, ``interrupted`` say why it ended."""
+"""``complete`` once every final metric is in, ``running`` before; ``diverged``, ``failed``, ``interrupted`` say why
+it ended."""
 STATUS_REASON = "status_reason"
 
 COMPLETE = "complete"
@@ -54,8 +56,8 @@ PLAN_FILE = "plan.json"
 CONFIG_FILE = "config.json"
 """Of a trial run: the resolved trial config, defaults included."""
 HISTORY_FILE = "history.npz"
-"""Of a trial run with groups: ``iteration`` (T,), ``affinity`` (T, K, K), ``group`` (T, K) the position of each task's group in
-that iteration's order, ``count`` (T,) the number of groups; ``tasks`` (K,) names."""
+"""Of a trial run with groups: ``iteration`` (T,), ``affinity`` (T, K, K), ``group`` (T, K) the position of each
+task's group in that iteration's order, ``count`` (T,) the number of groups; ``tasks`` (K,) names."""
 TRACEBACK_FILE = "traceback.txt"
 
 # Metrics

@@ -1,0 +1,1 @@
+"""One training run. Knows nothing of studies, Optuna, MLflow or tables."""

@@ -33,17 +33,18 @@ class StoreError(UserError):
 class Diverged(Exception):  # noqa: N818 - an outcome of training, not a mistake of the user
     """Training left the finite numbers. Not retried: the same trial would do the same again.
 
-    Attributes:
-        iteration: the iteration (counted from 0) whose losses or parameters were not finite.
+    Args:
+        what: what is not finite.
+        iteration: the last one done, counted from 0.
     """
 
-    def __init__(self, message: str, iteration: int) -> None:
-        super().__init__(message, iteration)
-        self.message = message
+    def __init__(self, what: str, iteration: int) -> None:
+        super().__init__(what, iteration)
+        self.what = what
         self.iteration = iteration
 
     def __str__(self) -> str:
-        return self.message
+        return f"diverged by iteration {self.iteration}: {self.what} is not finite"
 
 
 def unknown(kind: str, name: object, allowed: Iterable[str]) -> str:

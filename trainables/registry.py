@@ -7,7 +7,6 @@ from typing import TypeVar
 
 from trainables.errors import ConfigError, unknown
 
-
 T = TypeVar("T")
 
 

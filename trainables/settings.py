@@ -34,7 +34,8 @@ class Settings(BaseModel):
 
     @classmethod
     def parse(cls: type[S], value: Mapping[str, Any], where: str = "") -> S:
-        """Validate plain data (as YAML or JSON gives it); raises :class:`ConfigError` with one line naming the field."""
+        """Validate plain data (as YAML or JSON gives it); raises :class:`ConfigError` with one line naming the
+        field."""
         try:
             return cls.model_validate_json(_to_json(value, where))
         except ValidationError as error:
@@ -48,7 +49,8 @@ class Settings(BaseModel):
     def canonical(self) -> dict[str, Any]:
         """The fields that differ from their defaults, and every ``name`` that selects a kind of component.
 
-        What a trial key is made of: a field added later, with a default that keeps the old behaviour, leaves old keys alone.
+        What a trial key is made of: a field added later, with a default that keeps the old behaviour, leaves old keys
+        alone.
         """
         out: dict[str, Any] = {}
         for name, info in type(self).model_fields.items():
@@ -178,7 +180,7 @@ _Loader.add_implicit_resolver(
 def parse_yaml(text: str, source: str) -> Any:
     """Safe YAML from text; raises :class:`ConfigError` naming ``source`` and the line."""
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+        return yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         line = f", line {mark.line + 1}" if mark else ""

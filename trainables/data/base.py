@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Protocol
 
@@ -53,6 +53,8 @@ class DataSet:
     Config: ClassVar[type[DataConfig]]
     labels: ClassVar[tuple[str, ...]]
     """Every label it can give."""
+    classes: ClassVar[Mapping[str, int]] = {}
+    """Number of classes of each class label."""
 
     @classmethod
     def fingerprint(cls, config: DataConfig) -> str:

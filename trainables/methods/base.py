@@ -163,3 +163,11 @@ class Method:
     def check(cls, config: Any, tasks: Sequence[str]) -> None:
         """Raise :class:`trainables.errors.ConfigError` where ``config`` does not fit these tasks. Called before
         anything runs."""
+
+    @classmethod
+    def expected_work(cls, config: Any, tasks: Sequence[str]) -> tuple[float, float, float]:
+        """Forward passes, backward passes and optimizer steps of one iteration, as far as they are known beforehand.
+
+        For estimates of cost only; what was done is counted.
+        """
+        return 1.0, 1.0, 1.0

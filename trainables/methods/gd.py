@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor
@@ -40,3 +41,9 @@ class GD(Method):
         self.update.backward(values.sum())
         self.update.step()
         return values
+
+    @classmethod
+    def expected_work(cls, config: Any, tasks: Sequence[str]) -> tuple[float, float, float]:
+        """One forward, one backward and one step, each ``steps_per_batch`` times."""
+        steps = float(config.steps_per_batch)
+        return steps, steps, steps

@@ -71,6 +71,12 @@ class Grouping:
     def check(cls, config: Any, tasks: Sequence[str]) -> None:
         """Raise :class:`ConfigError` where ``config`` does not fit these tasks."""
 
+    @classmethod
+    def expected_groups(cls, config: Any, tasks: Sequence[str]) -> float:
+        """Number of groups to be expected, for estimates of cost. Where the groups follow the tracked map: a third of
+        the tasks, about what the paper's figure 3(c) shows."""
+        return max(1.0, len(tasks) / 3)
+
 
 GROUPINGS: Registry[type[Grouping]] = Registry("grouping")
 """Filled in ``trainables/methods/selective/__init__.py``."""
@@ -96,6 +102,11 @@ class Joint(Grouping):
         """One group."""
         return together(len(self.tasks))
 
+    @classmethod
+    def expected_groups(cls, config: Any, tasks: Sequence[str]) -> float:
+        """One."""
+        return 1.0
+
 
 class SeparateConfig(GroupingConfig):
     """The fields of ``separate``: none of its own."""
@@ -111,6 +122,11 @@ class Separate(Grouping):
     def initial(self, generator: torch.Generator) -> Groups:
         """K groups."""
         return singletons(len(self.tasks))
+
+    @classmethod
+    def expected_groups(cls, config: Any, tasks: Sequence[str]) -> float:
+        """As many as tasks."""
+        return float(len(tasks))
 
 
 class FixedConfig(GroupingConfig):
@@ -147,6 +163,11 @@ class Fixed(Grouping):
         if missing:
             raise ConfigError(f"{FIELD}.groups: every task in one group, missing: {', '.join(missing)}")
 
+    @classmethod
+    def expected_groups(cls, config: Any, tasks: Sequence[str]) -> float:
+        """As many as are given."""
+        return float(len(config.groups))
+
 
 class RandomConfig(GroupingConfig):
     """The fields of ``random``."""
@@ -177,6 +198,11 @@ class RandomGroups(Grouping):
     def check(cls, config: Any, tasks: Sequence[str]) -> None:
         """Raise :class:`ConfigError` where there are more groups than tasks."""
         _at_most(config.groups, tasks)
+
+    @classmethod
+    def expected_groups(cls, config: Any, tasks: Sequence[str]) -> float:
+        """As many as asked for."""
+        return float(config.groups)
 
 
 def _clusterer(value: Any) -> Any:

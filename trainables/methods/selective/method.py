@@ -187,3 +187,14 @@ class Selective(Method):
     def check(cls, config: Any, tasks: Sequence[str]) -> None:
         """Raise :class:`ConfigError` where the grouping does not fit these tasks."""
         GROUPINGS[config.grouping.name].check(config.grouping, tasks)
+
+    @classmethod
+    def expected_work(cls, config: Any, tasks: Sequence[str]) -> tuple[float, float, float]:
+        """One forward, backward and step for each group to be expected, and the forward that measures the last one."""
+        grouping = GROUPINGS[config.grouping.name]
+        groups = grouping.expected_groups(config.grouping, tasks)
+        used = grouping.uses_affinity or config.order == "affinity"
+        measures = config.last_group == "measured" or (
+            config.last_group == "auto" and used and config.credit == "stepped"
+        )
+        return groups + float(measures), groups, groups

@@ -1,0 +1,32 @@
+"""What can be named on the command line and in a config."""
+
+from __future__ import annotations
+
+import inspect
+
+from study.spec import load_spec, profiles, spec_names
+from trainables.data import DATA_SETS
+from trainables.methods import METHODS
+from trainables.models.backbones import BACKBONES, BackboneSpec
+from trainables.task_sets import TASK_SETS
+
+
+def catalogue() -> dict[str, dict[str, str]]:
+    """Kind to name to one line about it."""
+    return {
+        "studies": {name: load_spec(name).title for name in spec_names()},
+        "profiles": {name: profile.about for name, profile in profiles().items()},
+        "methods": {name: _first_line(method) for name, method in METHODS.items()},
+        "data sets": {name: _first_line(data_set) for name, data_set in DATA_SETS.items()},
+        "task sets": {name: _first_line(task_set) for name, task_set in TASK_SETS.items()},
+        "backbones": {name: _backbone(spec) for name, spec in BACKBONES.items()},
+    }
+
+
+def _first_line(thing: object) -> str:
+    return (inspect.getdoc(thing) or "").split("\n", 1)[0]
+
+
+def _backbone(spec: BackboneSpec) -> str:
+    millions = spec.base_parameters / 1e6
+    return f"{spec.depth} blocks of {spec.dim}, patch {spec.patch}, {millions:.2f} million parameters"

@@ -1,0 +1,64 @@
+"""Settings of other people's software that a run depends on, made before that software is imported.
+
+Ray and MLflow report usage unless told otherwise; here they are told otherwise, unless the user has said something.
+Ray's token authentication is on by default in some entry points and off in others (since 2.59), so it is set the same
+way on every side.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+from trainables.errors import StoreError
+
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    # Ray Tune: no result files of its own (the records are MLflow's), trials stay in the driver's folder.
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+    "RAY_DEDUP_LOGS": "0",
+    # Ctrl-C reaches the run as KeyboardInterrupt, which closes the open records, instead of ending in Tune's own
+    # handler.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    # A trial that asked for no GPU sees none.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
+    "GIT_PYTHON_REFRESH": "quiet",
+    # Nothing is downloaded at run time.
+    "HF_HUB_OFFLINE": "1",
+}
+
+TOKEN_FILE = "ray_auth_token"
+
+
+def quiet() -> None:
+    """Turn off telemetry and noise; what the user has set in the environment stays."""
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+
+
+def ray_token(home: Path) -> Path:
+    """The private token file of this home's own Ray cluster (mode 0600), made on first use; puts Ray in token mode.
+
+    A token the user has configured is left alone.
+    """
+    if "RAY_AUTH_MODE" in os.environ and ("RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ):
+        return Path(os.environ.get("RAY_AUTH_TOKEN_PATH", ""))
+    path = home.absolute() / TOKEN_FILE
+    try:
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    except FileExistsError:
+        path.chmod(0o600)
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be written: {error.strerror}") from None
+    else:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_hex(32))
+    os.environ["RAY_AUTH_MODE"] = "token"
+    os.environ["RAY_AUTH_TOKEN_PATH"] = str(path)
+    return path

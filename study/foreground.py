@@ -1,0 +1,83 @@
+"""One trial, or one look at the data, in this process."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from search_spaces import apply
+from study.home import Home
+from study.progress import build_bar, duration
+from study.runner import resolve_device
+from trainables import checkpoint as checkpoints
+from trainables.config import data_set_of, load_trial, trial_key
+from trainables.data import DATA_SETS
+from trainables.data.sheet import contact_sheet
+from trainables.errors import CheckpointError, ConfigError
+from trainables.session import Session, TrialTask
+from trainables.settings import component, read_yaml
+
+
+def run_foreground(
+    path: Path, overrides: Mapping[str, Any], checkpoint: Path | None, device: str, home: Home, *, as_json: bool
+) -> int:
+    """Train the trial a YAML file describes and print its metrics; returns the exit code (1 where it diverged).
+
+    Raises:
+        UserError: the file, the data or the checkpoint is not right.
+    """
+    raw = read_yaml(path)
+    if not isinstance(raw, Mapping):
+        raise ConfigError(f"{path}: a mapping of trial-config fields is wanted")
+    config = load_trial(apply(raw, overrides), str(path))
+    key = trial_key(config)
+    device = resolve_device(device)
+    if checkpoint is not None and checkpoint.exists() and checkpoints.read_header(checkpoint).key != key:
+        raise CheckpointError(f"{checkpoint}: is a checkpoint of another config than {path}")
+    console = Console(stderr=True)
+    home.require()
+    with build_bar(console, f"building data set {config.data.name}") as progress:
+        data_set_of(config).prepare(config.data, home.data, workers=1, progress=progress)
+    task = TrialTask(key, config.to_dict(), str(home.data), str(checkpoint) if checkpoint else None, device, path.stem)
+    session = Session(task)
+    while True:
+        report = session.advance(seconds=2.0)
+        for point in report.points:
+            if not point.name.startswith("test/"):
+                console.print(f"{point.step:>7}  {point.name:<40} {point.value:.6g}", highlight=False)
+        if report.over:
+            break
+    if checkpoint is not None:
+        session.save()
+    if report.diverged:
+        click.echo(f"error: {report.diverged}", err=True)
+        return 1
+    final = {
+        p.name: p.value
+        for p in session.trainer.history.points
+        if p.step == report.iteration and p.name.startswith(("val/", "test/"))
+    }
+    if as_json:
+        click.echo(json.dumps({"trial_key": key, "metrics": final, "costs": report.costs}, indent=2))
+    else:
+        for name, value in final.items():
+            click.echo(f"{name:<40} {value:.6g}")
+        click.echo(f"{report.iteration} iterations in {duration(report.costs['seconds'])}, trial {key[:12]}")
+    return 0
+
+
+def show_data(
+    name: str, overrides: Mapping[str, Any], split: str, count: int, out: Path | None, home: Home, workers: int
+) -> Path:
+    """Build the data set if need be and write its contact sheet; returns the file."""
+    config = component(DATA_SETS, apply({"name": name}, overrides), "data")
+    data_set = DATA_SETS[name]
+    home.require()
+    with build_bar(Console(stderr=True), f"building data set {name}") as progress:
+        data_set.prepare(config, home.data, workers=workers, progress=progress)
+    return contact_sheet(data_set, config, home.data, out or home.path / f"{name}.png", split=split, count=count)

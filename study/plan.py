@@ -1,0 +1,206 @@
+"""From a spec to an explicit list of trials: every cell, its replicates, and the key each is found by in the
+records."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from search_spaces import apply, axes_from, grid
+from study import schema
+from study.spec import Row, StudySpec, profile
+from trainables.config import TrialConfig, cell_key, load_trial, tasks_of, trial_key
+from trainables.errors import ConfigError, unknown
+from trainables.presets import merge, set_path
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial of a plan.
+
+    Attributes:
+        key: trial key.
+        cell_key: shared by its replicates.
+        config: what to train.
+        tasks: names of the tasks it trains, in order.
+        label: readable: row, task where it trains one, seed.
+    """
+
+    key: str
+    cell_key: str
+    config: TrialConfig
+    tasks: tuple[str, ...]
+    label: str
+
+    @property
+    def seed(self) -> int:
+        """Its seed."""
+        return self.config.seed
+
+
+@dataclass(frozen=True)
+class PlannedRow:
+    """One row of the table, its axes resolved."""
+
+    id: str
+    label: str
+    axes: Mapping[str, Any]
+    published: tuple[Mapping[str, str], ...]
+    trials: tuple[Trial, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a study trains, and what its table shows.
+
+    Attributes:
+        spec: the study.
+        profile: name of the profile.
+        seeds: of the replicates.
+        rows: in the table's order.
+    """
+
+    spec: StudySpec
+    profile: str
+    seeds: tuple[int, ...]
+    rows: tuple[PlannedRow, ...]
+
+    @property
+    def trials(self) -> tuple[Trial, ...]:
+        """Distinct trials, in order of first appearance; one that several rows name appears once."""
+        return tuple({trial.key: trial for row in self.rows for trial in row.trials}.values())
+
+    @property
+    def named(self) -> int:
+        """Trials the rows name, counted as often as they are named."""
+        return sum(len(row.trials) for row in self.rows)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As it stands in the records (``plan.json``): what an analysis needs to join rows with trials."""
+        config = self.rows[0].trials[0].config
+        everything = config.model_copy(update={"tasks": config.tasks.model_copy(update={"include": None})})
+        names = list(dict.fromkeys(name for row in self.rows for trial in row.trials for name in trial.tasks))
+        tasks = [task for task in tasks_of(everything) if task.name in names]
+        return {
+            "schema": schema.SCHEMA_VERSION,
+            "study": self.spec.id,
+            "title": self.spec.title,
+            "about": self.spec.about,
+            "profile": self.profile,
+            "seeds": list(self.seeds),
+            "data": config.data.to_dict(),
+            "backbone": config.model.backbone,
+            "task_set": config.tasks.set,
+            "tasks": [
+                {"name": t.name, "metric": t.metric, "higher_is_better": t.higher_is_better, "short": t.short}
+                for t in tasks
+            ],
+            "baseline": self.spec.baseline,
+            "rows": [
+                {
+                    "id": row.id,
+                    "label": row.label,
+                    "axes": dict(row.axes),
+                    "published": [dict(reference) for reference in row.published],
+                    "cells": [
+                        {"seed": t.seed, "trial_key": t.key, "cell_key": t.cell_key, "tasks": list(t.tasks)}
+                        for t in row.trials
+                    ],
+                }
+                for row in self.rows
+            ],
+        }
+
+    def digest(self) -> str:
+        """Of :meth:`to_dict`: equal plans share a parent run."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
+
+
+def make_plan(
+    spec: StudySpec,
+    profile_name: str | None = None,
+    seeds: int | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Plan:
+    """Expand a spec.
+
+    Fields are laid over each other in this order, later ones winning: profile, spec's base, spec's addition to the
+    profile, row, axis values, ``overrides``.
+
+    Args:
+        spec: the study.
+        profile_name: instead of the spec's own.
+        seeds: number of replicates instead of the profile's; their seeds are 0, 1, ...
+        overrides: dotted field path to value, for every trial.
+
+    Raises:
+        ConfigError: a field is unknown or out of range, an axis is empty, the overrides leave no difference between
+            two rows' ids.
+    """
+    name = profile_name or spec.profile
+    chosen = profile(name)
+    own = spec.profiles.get(name)
+    count = seeds if seeds is not None else (own.seeds if own and own.seeds else chosen.seeds)
+    if count < 1:
+        raise ConfigError(f"seeds: at least 1, got {count}")
+    base = merge(merge(chosen.set, spec.base), own.set if own else {})
+    if overrides and "seed" in overrides:
+        raise ConfigError("seed: replicates are chosen by --seeds N, not by --set")
+    rows = [
+        row
+        for index, entry in enumerate(spec.rows)
+        for row in _expand(entry, base, range(count), overrides or {}, f"rows.{index}")
+    ]
+    ids = [row.id for row in rows]
+    if len(set(ids)) < len(ids):
+        twice = next(row_id for row_id in ids if ids.count(row_id) > 1)
+        raise ConfigError(f"rows: two rows are called '{twice}'")
+    if spec.baseline not in ids:
+        raise ConfigError(f"baseline: {unknown('row', spec.baseline, ids)}")
+    return Plan(spec, name, tuple(range(count)), tuple(rows))
+
+
+def _expand(
+    row: Row, base: Mapping[str, Any], seeds: Sequence[int], overrides: Mapping[str, Any], where: str
+) -> Iterable[PlannedRow]:
+    fields = merge(base, row.set)
+    for point in grid(axes_from(row.axes, where)):
+        plain = apply(apply(fields, point), overrides)
+        suffix = "".join(f"_{_slug(value)}" for value in point.values())
+        label = _fill(row.label, point, f"{where}.label")
+        published = tuple(
+            {"table": p.table, "row": _fill(p.row, point, f"{where}.published.row")} for p in row.published
+        )
+        config = load_trial(plain, f"row '{row.id}'") if not row.per_task else None
+        configs = [config] if config else _per_task(plain, f"row '{row.id}'")
+        trials = tuple(_trial(c.with_seed(seed), label, row.per_task) for seed in seeds for c in configs)
+        yield PlannedRow(row.id + suffix, label, point, published, trials)
+
+
+def _per_task(plain: Mapping[str, Any], where: str) -> list[TrialConfig]:
+    # The task names come from a config that validates with any method; the row's own method may take one task only.
+    names = [task.name for task in tasks_of(load_trial({**plain, "method": "gd"}, where))]
+    return [load_trial(set_path(plain, "tasks.include", [name]), where) for name in names]
+
+
+def _trial(config: TrialConfig, label: str, per_task: bool) -> Trial:
+    tasks = tuple(task.name for task in tasks_of(config))
+    parts = [label, *(tasks if per_task else ()), f"seed {config.seed}"]
+    return Trial(trial_key(config), cell_key(config), config, tasks, " | ".join(parts))
+
+
+def _slug(value: Any) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", str(value).lower()).strip("_")
+
+
+def _fill(template: str, point: Mapping[str, Any], where: str) -> str:
+    def value(match: re.Match[str]) -> str:
+        if match.group(1) not in point:
+            raise ConfigError(f"{where}: {unknown('axis', match.group(1), point)}")
+        return str(point[match.group(1)])
+
+    return re.sub(r"\{([^{}]+)\}", value, template)

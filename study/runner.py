@@ -1,0 +1,176 @@
+"""Run a study: find what is finished, take up what was interrupted, train the rest, write everything down."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from study import schema
+from study.cost import CostModel
+from study.executors import Executor, ExecutorSettings, Failure, make_executor
+from study.home import Home
+from study.plan import Plan, Trial
+from study.progress import StudyProgress, build_bar
+from study.tracking import Tracker, finished_keys
+from trainables import checkpoint
+from trainables.config import data_set_of
+from trainables.errors import CheckpointError, ConfigError
+from trainables.session import Report, TrialTask
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Outcome:
+    """What a run did.
+
+    Attributes:
+        found: trials the records had finished before.
+        trained: trials finished by this run.
+        failures: label and reason of each trial that failed or diverged.
+        interrupted: whether the user stopped it.
+    """
+
+    found: int = 0
+    trained: int = 0
+    failures: list[tuple[str, str]] = field(default_factory=list)
+    interrupted: bool = False
+
+    @property
+    def complete(self) -> bool:
+        """Whether every cell has its result."""
+        return not self.failures and not self.interrupted
+
+
+def resolve_device(device: str) -> str:
+    """``auto`` as ``cuda`` where there is one; raises :class:`ConfigError` for ``cuda`` without one."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("--device cuda: torch sees no CUDA device here (allowed: auto, cpu)")
+    return device
+
+
+def prepare_data(trials: Sequence[Trial], home: Home, console: Console, workers: int) -> None:
+    """Build or check each distinct data set; raises :class:`trainables.errors.DataError`."""
+    configs = {data_set_of(t.config).fingerprint(t.config.data): t.config for t in trials}
+    for config in configs.values():
+        data_set = data_set_of(config)
+        with build_bar(console, f"building data set {config.data.name}") as progress:
+            data_set.prepare(config.data, home.data, workers=workers, progress=progress)
+        for split in data_set.sizes(config.data):
+            data_set.open(config.data, home.data, split)
+
+
+def run_study(
+    plan: Plan,
+    home: Home,
+    *,
+    executor: str = "ray",
+    settings: ExecutorSettings | None = None,
+    device: str = "auto",
+    console: Console | None = None,
+) -> Outcome:
+    """Train what the records lack of ``plan``.
+
+    Returns when every trial has ended; an interrupt (Ctrl-C) closes the open records and returns, too.
+
+    Raises:
+        UserError: the home, the data or a checkpoint cannot be used. Nothing is recorded as finished then.
+    """
+    console = console or Console(stderr=True)
+    settings = settings or ExecutorSettings()
+    device = resolve_device(device)
+    engine = make_executor(executor, settings, home)
+    with home.lock():
+        trials = plan.trials
+        tracker = Tracker(home, plan, engine.name)
+        outcome = Outcome()
+        status, reason = schema.FAILED, "ended by an error"
+        try:
+            orphans = tracker.close_orphans()
+            if orphans:
+                console.print(f"closed {orphans} runs whose driver is gone", highlight=False)
+            finished = finished_keys(tracker.client)
+            pending = [trial for trial in trials if trial.key not in finished]
+            outcome.found = len(trials) - len(pending)
+            if pending:
+                _check_checkpoints(pending, home)
+                prepare_data(pending, home, console, settings.workers)
+                _train(pending, tracker, engine, device, plan, outcome, console, settings)
+            if outcome.interrupted:
+                status, reason = schema.INTERRUPTED, "stopped by the user"
+            elif outcome.failures:
+                reason = f"{len(outcome.failures)} trials failed"
+            else:
+                status, reason = schema.COMPLETE, ""
+        finally:
+            tracker.close(status, reason)
+    return outcome
+
+
+def _train(
+    pending: list[Trial],
+    tracker: Tracker,
+    engine: Executor,
+    device: str,
+    plan: Plan,
+    outcome: Outcome,
+    console: Console,
+    settings: ExecutorSettings,
+) -> None:
+    home = tracker.home
+    model = CostModel(tracker.client)
+    expected = {trial.key: model.trial_seconds(trial.config)[0] for trial in pending}
+    by_key = {trial.key: trial for trial in pending}
+    # The longest first: a long trial started last would be waited for alone.
+    tasks = [
+        TrialTask(
+            key=trial.key,
+            config=trial.config.to_dict(),
+            data_root=str(home.data),
+            checkpoint=str(home.checkpoint(trial.key)),
+            device=device,
+            label=trial.label,
+        )
+        for trial in sorted(pending, key=lambda t: expected[t.key], reverse=True)
+    ]
+    view = StudyProgress(console, plan, outcome.found, expected, settings.workers)
+
+    def on_event(event: Report | Failure) -> None:
+        trial = by_key[event.key]
+        if isinstance(event, Failure):
+            tracker.fail(trial, event.reason, event.traceback)
+            outcome.failures.append((trial.label, event.reason))
+            view.fail(trial, event.reason)
+            return
+        tracker.log(trial, event)
+        view.report(trial, event)
+        if event.over:
+            home.checkpoint(trial.key).unlink(missing_ok=True)
+            if event.diverged:
+                outcome.failures.append((trial.label, event.diverged))
+            else:
+                outcome.trained += 1
+
+    try:
+        with view.shown():
+            engine.run(tasks, on_event)
+    except KeyboardInterrupt:
+        outcome.interrupted = True
+        tracker.close_open(schema.INTERRUPTED, "stopped by the user")
+
+
+def _check_checkpoints(pending: Sequence[Trial], home: Home) -> None:
+    """A checkpoint of another config stops the run before anything trains."""
+    for trial in pending:
+        path: Path = home.checkpoint(trial.key)
+        if path.exists() and checkpoint.read_header(path).key != trial.key:
+            raise CheckpointError(
+                f"{path}: is a checkpoint of another config, not of '{trial.label}'; delete it to start that trial over"
+            )

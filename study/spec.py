@@ -1,0 +1,137 @@
+"""A study as a file: base, rows, axes, seeds, baseline. Short, readable, validated against the trial config before
+anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from pydantic import Field
+
+from trainables.errors import ConfigError, unknown
+from trainables.settings import Settings, parse_yaml
+
+MOST_SEEDS = 1000
+
+
+class Published(Settings):
+    """Where a row's published number stands in ``analysis/published``."""
+
+    table: str
+    """Table, as the files key it."""
+    row: str
+    """Row, as the files key it."""
+
+
+class Row(Settings):
+    """One row of the table, or one for each combination of its axes."""
+
+    id: str = Field(pattern=r"^[a-z0-9_]+$")
+    """Short name; with axes, their values are appended."""
+    label: str
+    """As the table shows it; ``{path}`` is replaced by the axis's value."""
+    set: dict[str, Any] = Field(default_factory=dict)
+    """Trial-config fields that make the row what it is."""
+    axes: dict[str, Any] = Field(default_factory=dict)
+    """Field path to a list of values; the row becomes one for each combination."""
+    per_task: bool = False
+    """One trial per task, on a network of its own, instead of one trial on all tasks."""
+    published: tuple[Published, ...] = ()
+    """Where the paper has this row, perhaps in several tables; ``{path}`` is replaced as in the label."""
+
+
+class SpecProfile(Settings):
+    """What the study changes in a profile."""
+
+    seeds: int | None = Field(default=None, ge=1, le=MOST_SEEDS)
+    """Number of replicates."""
+    set: dict[str, Any] = Field(default_factory=dict)
+    """Trial-config fields."""
+
+
+class StudySpec(Settings):
+    """A study: a set of cells, what they are compared with, and where the published numbers are."""
+
+    id: str = Field(pattern=r"^[a-z0-9_]+$")
+    """Its name on the command line and in the records."""
+    title: str
+    """One line."""
+    about: str = ""
+    """What is asked, and what to keep in mind when reading the answer."""
+    profile: str = "cpu"
+    """The profile it runs at unless told otherwise."""
+    base: dict[str, Any] = Field(default_factory=dict)
+    """Trial-config fields common to all rows."""
+    profiles: dict[str, SpecProfile] = Field(default_factory=dict)
+    """Additions to single profiles."""
+    baseline: str
+    """Id of the row that Delta_m is measured against."""
+    rows: tuple[Row, ...] = Field(min_length=1)
+    """The rows, in the table's order."""
+
+
+class Profile(Settings):
+    """The scale a study runs at."""
+
+    about: str
+    """One line."""
+    seeds: int = Field(ge=1, le=MOST_SEEDS)
+    """Number of replicates."""
+    set: dict[str, Any]
+    """Trial-config fields, below the study's own."""
+
+
+@cache
+def profiles() -> Mapping[str, Profile]:
+    """All profiles by name."""
+    source = files("study") / "profiles.yaml"
+    raw = parse_yaml(source.read_text(encoding="utf-8"), "study/profiles.yaml")
+    return {name: Profile.parse(value, f"profile {name}") for name, value in raw.items()}
+
+
+def profile(name: str) -> Profile:
+    """One profile; raises :class:`ConfigError` naming the nearest one."""
+    if name not in profiles():
+        raise ConfigError(unknown("profile", name, profiles()))
+    return profiles()[name]
+
+
+@cache
+def spec_names() -> tuple[str, ...]:
+    """Ids of the studies that come with the package."""
+    folder = files("study") / "specs"
+    return tuple(sorted(entry.name[:-5] for entry in folder.iterdir() if entry.name.endswith(".yaml")))
+
+
+def load_spec(name: str) -> StudySpec:
+    """A study by id; raises :class:`ConfigError` for an unknown one (naming the nearest) or a mistake in its file."""
+    if name not in spec_names():
+        raise ConfigError(unknown("study", name, spec_names()))
+    source = files("study") / "specs" / f"{name}.yaml"
+    spec = parse_spec(source.read_text(encoding="utf-8"), f"{name}.yaml")
+    if spec.id != name:
+        raise ConfigError(f"{name}.yaml: id: is '{spec.id}', the file's name says '{name}'")
+    return spec
+
+
+def parse_spec(text: str, source: str) -> StudySpec:
+    """A study from YAML text; raises :class:`ConfigError` naming ``source`` and the field."""
+    raw = parse_yaml(text, source)
+    try:
+        spec = StudySpec.parse(raw)
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from None
+    ids = [row.id for row in spec.rows]
+    for index, row_id in enumerate(ids):
+        if row_id in ids[:index]:
+            raise ConfigError(f"{source}: rows.{index}.id: '{row_id}' is taken by another row")
+    if spec.baseline not in ids:
+        raise ConfigError(f"{source}: baseline: {unknown('row', spec.baseline, ids)}")
+    for name in spec.profiles:
+        if name not in profiles():
+            raise ConfigError(f"{source}: profiles: {unknown('profile', name, profiles())}")
+    if spec.profile not in profiles():
+        raise ConfigError(f"{source}: profile: {unknown('profile', spec.profile, profiles())}")
+    return spec

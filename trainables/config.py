@@ -1,0 +1,207 @@
+"""The one description of a training run: frozen, typed, validated, serialisable, hashable."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, SerializeAsAny
+
+from trainables.data import DATA_SETS
+from trainables.data.base import DataConfig, DataSet
+from trainables.data.scenes import ScenesConfig
+from trainables.errors import ConfigError
+from trainables.methods import METHODS, Method, MethodConfig
+from trainables.methods.gd import GDConfig
+from trainables.models.config import ModelConfig
+from trainables.models.config import check as check_model
+from trainables.models.weights import weights_fingerprint
+from trainables.presets import expand_preset
+from trainables.settings import Settings, component
+from trainables.task_sets import TasksConfig, make_tasks
+from trainables.tasks import Task
+
+RESULT_VERSION = 1
+"""Of the code as far as it decides results. Raised whenever the same config would give other bits; part of every
+trial key."""
+
+
+class BudgetConfig(Settings):
+    """How long a trial trains. Equal iterations are not equal compute: the unit says what is held equal."""
+
+    amount: int = Field(default=40_000, ge=1)
+    """How many of ``unit``. The learning-rate schedule runs over the same span."""
+    unit: Literal["iterations", "optimizer_steps", "trunk_passes"] = "iterations"
+    """What is counted: batches, optimizer steps, or forward and backward passes through the trunk."""
+
+
+class OptimConfig(Settings):
+    """The optimizer and its schedule (paper, Table C.1)."""
+
+    name: Literal["adam"] = "adam"
+    """Adam with L2-style weight decay."""
+    lr: float = Field(default=2e-5, gt=0)
+    """Learning rate at the start."""
+    weight_decay: float = Field(default=1e-6, ge=0)
+    """L2 coefficient added to the gradient."""
+    schedule: Literal["polynomial", "constant"] = "polynomial"
+    """``polynomial``: (1 - progress) ** power, advanced once per iteration whatever number of steps the method makes
+    in it."""
+    power: float = Field(default=0.9, ge=0)
+    """Exponent of the polynomial decay."""
+    clip_norm: float | None = Field(default=None, gt=0)
+    """Largest norm of the gradient of one optimizer step over all parameters that have one; ``null`` clips nothing."""
+    head_lr_scale: Annotated[float, Field(gt=0)] | Literal["tasks"] = 1.0
+    """Factor on the decoders' learning rate; ``tasks`` is the number of tasks, which the released configs set for the
+    proposed method alone."""
+
+
+class TrainConfig(Settings):
+    """Batches, length, arithmetic."""
+
+    batch_size: int = Field(default=8, ge=1)
+    """Samples of a batch."""
+    budget: BudgetConfig = BudgetConfig()
+    """How long."""
+    precision: Literal["float32", "bf16"] = "float32"
+    """``bf16`` runs the forward under bfloat16 autocast; parameters, losses and metrics stay float32."""
+    compile: bool = False
+    """Compile the trunk with ``torch.compile``."""
+    threads: int = Field(default=1, ge=1, le=256)
+    """Torch threads on a CPU. Part of the trial: the order of summation, and so the last bits, depend on it."""
+    data_order: Literal["seed", "fixed"] = "seed"
+    """``seed``: shuffled by the trial's seed. ``fixed``: every seed sees the same order, as the released code does."""
+
+
+class RecordConfig(Settings):
+    """What is written down while it trains. Changes no result, so it is no part of the trial key."""
+
+    eval_every: int = Field(default=5000, ge=0)
+    """Iterations between evaluations on the validation split; 0 evaluates at the end only."""
+    eval_batch_size: int = Field(default=32, ge=1)
+    """Samples of an evaluation batch."""
+    points: int = Field(default=200, ge=2, le=2000)
+    """About how many points a training curve or the affinity history has; each is the mean over its iterations."""
+
+
+def _data(value: Any) -> Any:
+    return component(DATA_SETS, value, "data")
+
+
+def _method(value: Any) -> Any:
+    return component(METHODS, value, "method")
+
+
+class TrialConfig(Settings):
+    """One training run. Equal trial keys (:func:`trial_key`) mean equal results."""
+
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    """Of everything random: initial weights, data order, drop path, the method's draws."""
+    data: Annotated[SerializeAsAny[DataConfig], BeforeValidator(_data)] = ScenesConfig()
+    """The data set and its parameters, chosen by ``name``."""
+    tasks: TasksConfig = TasksConfig()
+    """Which tasks, and the conventions of their losses and metrics."""
+    model: ModelConfig = ModelConfig()
+    """Backbone and decoders."""
+    optim: OptimConfig = OptimConfig()
+    """Optimizer and schedule."""
+    train: TrainConfig = TrainConfig()
+    """Batches, length, arithmetic."""
+    method: Annotated[SerializeAsAny[MethodConfig], BeforeValidator(_method)] = GDConfig()
+    """The multi-task optimization method and its hyperparameters, chosen by ``name``."""
+    record: RecordConfig = RecordConfig()
+    """What is written down."""
+
+    def with_seed(self, seed: int) -> TrialConfig:
+        """The same cell under another seed."""
+        return self.model_copy(update={"seed": seed})
+
+
+def load_trial(value: Mapping[str, Any], where: str = "") -> TrialConfig:
+    """Validate a trial config given as plain data, across its parts too.
+
+    ``preset: paper | released`` at the top fills in fields that are not given (:mod:`trainables.presets`).
+
+    Raises:
+        ConfigError: one line with the field's path and what is allowed.
+    """
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{where or 'config'}: a mapping of fields is wanted, got {value!r}")
+    config = TrialConfig.parse(expand_preset(value), where)
+    try:
+        check(config)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}" if where else str(error)) from None
+    return config
+
+
+def check(config: TrialConfig) -> None:
+    """Raise :class:`ConfigError` where fields contradict each other: labels the data lacks, a size the backbone
+    refuses, ..."""
+    data_set = data_set_of(config)
+    tasks = tasks_of(config)
+    for task in tasks:
+        if task.label not in data_set.labels:
+            raise ConfigError(
+                f"tasks.set: task '{task.name}' needs the label '{task.label}', "
+                f"which data set '{config.data.name}' does not have"
+            )
+    size = data_set.sizes(config.data)["train"]
+    if config.train.batch_size > size:
+        raise ConfigError(
+            f"train.batch_size: at most the {size} training samples of the data set, got {config.train.batch_size}"
+        )
+    check_model(config.model, data_set.image_shape(config.data))
+    method_of(config).check(config.method, [task.name for task in tasks])
+
+
+def data_set_of(config: TrialConfig) -> type[DataSet]:
+    """The data set's class."""
+    return DATA_SETS[config.data.name]
+
+
+def method_of(config: TrialConfig) -> type[Method]:
+    """The method's class."""
+    return METHODS[config.method.name]
+
+
+def tasks_of(config: TrialConfig) -> tuple[Task, ...]:
+    """The tasks, in the order that gives them their indices."""
+    return make_tasks(config.tasks, data_set_of(config).classes)
+
+
+def data_fingerprint(config: TrialConfig) -> str:
+    """Hex digest of what decides the data's bits."""
+    return data_set_of(config).fingerprint(config.data)
+
+
+def _digest(config: TrialConfig, *, seed: bool) -> str:
+    fields = config.canonical()
+    fields.pop("record", None)
+    fields.pop("seed", None)
+    if seed:
+        fields["seed"] = config.seed
+    weights = weights_fingerprint(config.model)
+    if weights is not None:
+        # The weights themselves count, not where this machine keeps them.
+        fields.get("model", {}).pop("pretrained", None)
+    parts = {
+        "config": fields,
+        "data": data_fingerprint(config),
+        "weights": weights,
+        "result_version": RESULT_VERSION,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def trial_key(config: TrialConfig) -> str:
+    """SHA-256 (hex) of everything that decides the trial's results: config without ``record``, data, weights, result
+    version."""
+    return _digest(config, seed=True)
+
+
+def cell_key(config: TrialConfig) -> str:
+    """The same without the seed: replicates share it."""
+    return _digest(config, seed=False)

@@ -1,0 +1,57 @@
+"""The Ray Tune class around a trial."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from trainables import checkpoint
+from trainables.session import Session, TrialTask
+
+CHECKPOINT_NAME = "trial.ckpt"
+
+
+class TrialTrainable(tune.Trainable):
+    """One trial as Ray Tune runs it: ``config["trial"]`` is a :class:`trainables.session.TrialTask` as plain data.
+
+    One ``step`` is a chunk of about ``config["chunk_seconds"]``. Its result holds the
+    :class:`trainables.session.Report` under ``report`` and a few scalars that Tune's schedulers can read. Actors are
+    reused: everything of the trial before is dropped in :meth:`reset_config`, and the next one seeds its own random
+        state.
+    """
+
+    _session: Session
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Build the trial, from its checkpoint if it has one."""
+        self._chunk_seconds = float(config.get("chunk_seconds", 5.0))
+        self._checkpoint_seconds = float(config.get("checkpoint_seconds", 30.0))
+        self._session = Session(TrialTask(**config["trial"]), self._checkpoint_seconds)
+
+    def step(self) -> dict[str, Any]:
+        """Train one chunk."""
+        report = self._session.advance(self._chunk_seconds)
+        return {"report": report, "progress": report.progress, "iteration": report.iteration, "done": report.over}
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take on another trial in this process."""
+        del self._session
+        self.setup(new_config)
+        return True
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """The trial's whole state."""
+        trainer = self._session.trainer
+        path = Path(checkpoint_dir) / CHECKPOINT_NAME
+        checkpoint.save(path, trainer.state_dict(), key=trainer.key, iteration=trainer.iteration)
+
+    def load_checkpoint(self, checkpoint_dir: str | None) -> None:
+        """Put back what :meth:`save_checkpoint` wrote."""
+        if checkpoint_dir is None:
+            return
+        trainer = self._session.trainer
+        trainer.load_state_dict(
+            checkpoint.load(Path(checkpoint_dir) / CHECKPOINT_NAME, key=trainer.key, device=trainer.device)
+        )

@@ -1,0 +1,280 @@
+"""The training loop: batches -> method step -> evaluation. Its whole state saves and loads, bit for bit."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainables.config import TrialConfig, data_set_of, method_of, tasks_of, trial_key
+from trainables.data.base import Split
+from trainables.errors import CheckpointError, Diverged
+from trainables.history import History
+from trainables.methods import Counters, Method, StepLog, Update
+from trainables.models.network import MultiTaskNetwork, build_network
+from trainables.seeding import RandomState, derive
+
+
+class Trainer:
+    """One trial, from its config to its final metrics.
+
+    :meth:`advance` trains up to some number of iterations, evaluating on the validation split when due; after the
+    last iteration it evaluates the final iterate on the validation split and, this once, on the test split. Nothing
+    is ever chosen by the test split.
+
+    Args:
+        config: what to train.
+        data_root: folder the data set was prepared in.
+        device: ``cpu`` or ``cuda``. Bits are reproducible on a CPU.
+
+    Raises:
+        DataError: the data set is missing or damaged.
+    """
+
+    def __init__(self, config: TrialConfig, data_root: Path, device: str = "cpu") -> None:
+        self.config = config
+        self.key = trial_key(config)
+        self.device = torch.device(device)
+        if self.device.type == "cpu":
+            torch.set_num_threads(config.train.threads)
+        self.tasks = tasks_of(config)
+        self._labels = tuple(dict.fromkeys(task.label for task in self.tasks))
+        self._data_root = data_root
+        self._splits: dict[str, Split] = {}
+        data_set = data_set_of(config)
+        self.network: MultiTaskNetwork = build_network(
+            config.model,
+            {task.name: task.channels for task in self.tasks},
+            data_set.image_shape(config.data),
+            seed=derive(config.seed, "network"),
+        ).to(self.device)
+        self._forward = torch.compile(self.network) if config.train.compile else self.network
+        self.counters = Counters()
+        self.optimizer = self._make_optimizer()
+        self._base_lrs = [float(group["lr"]) for group in self.optimizer.param_groups]
+        update = Update(
+            tasks=[task.name for task in self.tasks],
+            shared=self.network.shared_parameters(),
+            heads={task.name: self.network.task_parameters(task.name) for task in self.tasks},
+            optimizer=self.optimizer,
+            counters=self.counters,
+            clip_norm=config.optim.clip_norm,
+        )
+        self.method: Method = method_of(config)(config.method, update, derive(config.seed, "method"))
+        self.random = RandomState(derive(config.seed, "torch"), self.device)
+        stride = max(1, math.ceil(config.train.budget.amount / config.record.points))
+        self.history = History([task.name for task in self.tasks], stride)
+        self.seconds = 0.0
+        """Training time so far, evaluation excluded."""
+        self.done = False
+        self._order: tuple[int, np.ndarray] | None = None
+
+    # ---- progress --------------------------------------------------------------------------------
+
+    @property
+    def iteration(self) -> int:
+        """Iterations done."""
+        return self.counters.iterations
+
+    @property
+    def progress(self) -> float:
+        """Share of the budget spent, at most 1."""
+        budget = self.config.train.budget
+        spent: int = getattr(self.counters, budget.unit)
+        return min(1.0, spent / budget.amount)
+
+    def costs(self) -> dict[str, float]:
+        """Work done so far, by the names of :data:`trainables.methods.Counters`, and seconds."""
+        counters = self.counters
+        return {
+            "iterations": counters.iterations,
+            "optimizer_steps": counters.optimizer_steps,
+            "forward_passes": counters.forward_passes,
+            "backward_passes": counters.backward_passes,
+            "trunk_passes": counters.trunk_passes,
+            "samples": counters.samples,
+            "seconds": self.seconds,
+        }
+
+    # ---- training --------------------------------------------------------------------------------
+
+    def advance(self, iterations: int | None = None, seconds: float | None = None) -> None:
+        """Train until ``iterations`` more are done, ``seconds`` have passed, or the trial is done, whichever is first.
+
+        Where it stops changes no result.
+
+        Raises:
+            Diverged: a loss, a parameter or a prediction is not finite.
+        """
+        started = time.monotonic()
+        left = iterations
+        with self.random.active(), self._deterministic():
+            while not self.done:
+                if left is not None and left <= 0:
+                    return
+                if seconds is not None and left != iterations and time.monotonic() - started >= seconds:
+                    return
+                self._iterate()
+                left = None if left is None else left - 1
+                if self.progress >= 1.0:
+                    self._finish()
+                elif self.config.record.eval_every and self.iteration % self.config.record.eval_every == 0:
+                    self._evaluate_into_history("val")
+
+    def _iterate(self) -> None:
+        started = time.perf_counter()
+        self._set_learning_rate()
+        images, targets = self._batch("train", self._train_indices(self.iteration))
+
+        def losses() -> dict[str, Tensor]:
+            self.counters.forward_passes += 1
+            outputs = self._predict(images)
+            return {task.name: task.loss(outputs[task.name], targets[task.label]) for task in self.tasks}
+
+        self.network.train()
+        log: StepLog = self.method.step(losses)
+        self.counters.iterations += 1
+        self.counters.samples += len(images)
+        window = self.history.add(self.iteration, log)
+        if window is None and self.progress >= 1.0:
+            window = self.history.close_window(self.iteration, log)
+        # Reading a loss waits for the device, so on a GPU only the windows' means are looked at.
+        seen = log.losses if self.device.type == "cpu" else window
+        if seen is not None and not bool(torch.isfinite(seen).all()):
+            bad = [task.name for task, value in zip(self.tasks, seen.tolist(), strict=True) if not math.isfinite(value)]
+            raise Diverged(f"the loss of {', '.join(bad)}", self.iteration - 1)
+        self.seconds += time.perf_counter() - started
+
+    def _finish(self) -> None:
+        for name, parameter in self.network.named_parameters():
+            if not bool(torch.isfinite(parameter).all()):
+                raise Diverged(f"parameter {name}", self.iteration - 1)
+        for split in ("val", "test"):
+            self._evaluate_into_history(split)
+        self.done = True
+
+    def _predict(self, images: Tensor) -> dict[str, Tensor]:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.train.precision == "bf16"):
+            outputs = self._forward(images)
+        return {name: output.float() for name, output in outputs.items()}
+
+    def _set_learning_rate(self) -> None:
+        optim = self.config.optim
+        factor = (1.0 - self.progress) ** optim.power if optim.schedule == "polynomial" else 1.0
+        for group, base in zip(self.optimizer.param_groups, self._base_lrs, strict=True):
+            group["lr"] = base * factor
+
+    def _make_optimizer(self) -> torch.optim.Optimizer:
+        optim = self.config.optim
+        scale = float(len(self.tasks)) if optim.head_lr_scale == "tasks" else float(optim.head_lr_scale)
+        heads = [p for task in self.tasks for p in self.network.task_parameters(task.name)]
+        groups = [
+            {"params": list(self.network.shared_parameters()), "lr": optim.lr},
+            {"params": heads, "lr": optim.lr * scale},
+        ]
+        # One kernel for all parameters: the optimizer step is a visible part of a selective iteration, which makes M
+        # of them.
+        return torch.optim.Adam(groups, lr=optim.lr, weight_decay=optim.weight_decay, fused=True)
+
+    @contextmanager
+    def _deterministic(self) -> Iterator[None]:
+        before = torch.are_deterministic_algorithms_enabled()
+        if self.device.type == "cpu":
+            torch.use_deterministic_algorithms(True)
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(before)
+
+    # ---- data ------------------------------------------------------------------------------------
+
+    def _split(self, name: str) -> Split:
+        if name not in self._splits:
+            self._splits[name] = data_set_of(self.config).open(self.config.data, self._data_root, name)
+        return self._splits[name]
+
+    def _batch(self, split: str, indices: np.ndarray) -> tuple[Tensor, dict[str, Tensor]]:
+        images, targets = self._split(split).batch(indices, self._labels)
+        return images.to(self.device), {name: target.to(self.device) for name, target in targets.items()}
+
+    def _train_indices(self, iteration: int) -> np.ndarray:
+        """(B,) the samples of one iteration: a function of seed and iteration alone, so that nothing has to be
+        saved."""
+        size, batch = len(self._split("train")), self.config.train.batch_size
+        per_epoch = size // batch
+        epoch, position = divmod(iteration, per_epoch)
+        if self._order is None or self._order[0] != epoch:
+            seed = self.config.seed if self.config.train.data_order == "seed" else 0
+            generator = torch.Generator().manual_seed(derive(seed, "order", epoch))
+            self._order = (epoch, torch.randperm(size, generator=generator).numpy())
+        return self._order[1][position * batch : (position + 1) * batch]
+
+    # ---- evaluation ------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def evaluate(self, split: str) -> dict[str, float]:
+        """Every task's metric over a whole split, by ``task/metric``; NaN where the split has no valid pixel for it.
+
+        Draws no random number and changes no state.
+
+        Raises:
+            Diverged: a prediction is not finite.
+        """
+        data, size = self._split(split), self.config.record.eval_batch_size
+        metrics = {task.name: task.make_metric() for task in self.tasks}
+        self.network.eval()
+        for start in range(0, len(data), size):
+            images, targets = self._batch(split, np.arange(start, min(start + size, len(data))))
+            outputs = self._predict(images)
+            for task in self.tasks:
+                if not bool(torch.isfinite(outputs[task.name]).all()):
+                    raise Diverged(f"predictions of {task.name} on the {split} split", self.iteration - 1)
+                metrics[task.name].update(outputs[task.name], targets[task.label])
+        return {f"{task.name}/{task.metric}": metrics[task.name].compute() for task in self.tasks}
+
+    def _evaluate_into_history(self, split: str) -> None:
+        for name, value in self.evaluate(split).items():
+            self.history.record(f"{split}/{name}", self.iteration, value)
+
+    # ---- state -----------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """The whole trial: tensors, numbers, text, lists and dicts only, loadable with ``weights_only``."""
+        return {
+            "key": self.key,
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "method": self.method.state_dict(),
+            "random": self.random.state_dict(),
+            "counters": dict(vars(self.counters)),
+            "history": self.history.state_dict(),
+            "seconds": self.seconds,
+            "done": self.done,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where :meth:`state_dict` was taken.
+
+        Raises:
+            CheckpointError: the state is of another trial.
+        """
+        if state.get("key") != self.key:
+            raise CheckpointError(
+                f"the checkpoint is of trial {str(state.get('key'))[:12]}, this config is trial {self.key[:12]}"
+            )
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.method.load_state_dict(state["method"])
+        self.random.load_state_dict(state["random"])
+        for name, value in state["counters"].items():
+            setattr(self.counters, name, value)
+        self.history.load_state_dict(state["history"])
+        self.seconds = float(state["seconds"])
+        self.done = bool(state["done"])
