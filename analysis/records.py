@@ -1,0 +1,257 @@
+"""A study's records as data frames: its plan, one row per trial, one row per measured number."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from analysis.plan import Plan, PlanCell, PlanRow, read_plan
+from analysis.store import Store
+from study import schema
+from trainables.errors import ConfigError, StoreError, unknown
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+MISSING = "missing"
+"""The status of a trial no run was ever begun for."""
+
+_TAGS = (
+    schema.STATUS_REASON,
+    schema.CELL,
+    schema.STUDY,
+    schema.METHOD,
+    schema.BACKBONE,
+    schema.DATA,
+    schema.TASK_SET,
+    schema.DATA_FINGERPRINT,
+    schema.RESULT_VERSION,
+    schema.EXECUTOR,
+    schema.DEVICE,
+    schema.HOST,
+    schema.GIT_COMMIT,
+    schema.GIT_DIRTY,
+    schema.VERSIONS,
+    schema.ATTEMPT,
+)
+_TRIAL_COLUMNS = ("row", "label", "seed", "cell_key", "trial_key", "run_id", "experiment_id", "status", "tasks")
+_METRIC_COLUMNS = ("row", "label", "seed", "task", "split", "metric", "value", "trial_key", "run_id")
+_CURVE_COLUMNS = ("row", "label", "seed", "step", "value", "trial_key", "run_id")
+_FLOAT_MAX = 1.797e308
+"""MLflow stores an infinity as the largest float."""
+
+
+@dataclass(frozen=True)
+class Records:
+    """What is recorded of one study at one profile. Made by :meth:`load`.
+
+    A trial counts where MLflow calls its run FINISHED and its status tag is ``complete``; of several such runs for a
+    trial key, in this study's experiment or any other, the one that finished first counts. Every other trial keeps
+    its place with what is known of it.
+
+    Attributes:
+        plan: what was to be trained.
+        trials: one row per trial of the plan, in its order: ``row``, ``label``, ``seed``, ``cell_key``,
+            ``trial_key``, ``run_id``, ``experiment_id``, ``status`` (``missing`` where no run was begun), ``tasks``
+            (tuple of names), the tags of the run under their own names (``method``, ``backbone``, ``data``,
+            ``device``, ``git_commit``, ``status_reason``, ...; empty where absent), ``groups`` (the last number of
+            groups) and the costs (``iterations``, ``trunk_passes``, ``seconds``, ...; NaN where absent).
+        metrics: one row per number of a complete trial: ``row``, ``label``, ``seed``, ``task``, ``split`` (``val`` or
+            ``test``), ``metric``, ``value`` (the last one logged), ``trial_key``, ``run_id``.
+    """
+
+    plan: Plan
+    trials: pd.DataFrame
+    metrics: pd.DataFrame
+    _store: Store
+    _complete: Mapping[str, Run]
+
+    @classmethod
+    def load(cls, home: Path, study: str, profile: str | None = None) -> Records:
+        """Read a study from the store of ``home``, which is not written to.
+
+        Args:
+            home: the folder with ``mlflow.db``.
+            study: its id.
+            profile: which one; without it, the one planned last.
+
+        Raises:
+            StoreError: no store there, no such study or profile recorded, or records of another layout.
+        """
+        store = Store(home)
+        experiments = store.experiments()
+        study_run = _study_run(store, experiments, study, profile)
+        plan = read_plan(store.artifact(study_run, schema.PLAN_FILE))
+        keys = {cell.trial_key for row in plan.rows for cell in row.cells}
+        by_key: dict[str, list[Run]] = {}
+        for run in store.runs(list(experiments.values()), schema.TRIAL_RUN):
+            key = run.data.tags.get(schema.TRIAL_KEY)
+            if key in keys:
+                _check_schema(run)
+                by_key.setdefault(key, []).append(run)
+        chosen = {key: _choose(runs) for key, runs in by_key.items()}
+        complete = {key: run for key, run in chosen.items() if _is_complete(run)}
+        trials = [_trial(row, cell, chosen.get(cell.trial_key)) for row, cell in _cells(plan)]
+        metrics = [
+            line for row, cell in _cells(plan) for line in _metric_lines(row, cell, complete.get(cell.trial_key))
+        ]
+        return cls(
+            plan=plan,
+            trials=_frame(trials, (*_TRIAL_COLUMNS, *_TAGS, "groups", *schema.COSTS)),
+            metrics=_frame(metrics, _METRIC_COLUMNS),
+            _store=store,
+            _complete=complete,
+        )
+
+    def curves(self, name: str) -> pd.DataFrame:
+        """A metric over the steps it was logged at, of every complete trial that has it; read when asked for.
+
+        Columns: ``row``, ``label``, ``seed``, ``step``, ``value``, ``trial_key``, ``run_id``.
+
+        Args:
+            name: as recorded: ``val/depth_euclidean/l1``, ``train/loss/normal``, ``groups/count``.
+
+        Raises:
+            ConfigError: no complete trial has it.
+        """
+        if name not in self.metric_names:
+            raise ConfigError(unknown("metric", name, self.metric_names))
+        histories = {
+            key: self._store.metric_history(run.info.run_id, name)
+            for key, run in self._complete.items()
+            if name in run.data.metrics
+        }
+        lines = [
+            (row.id, row.label, cell.seed, point.step, _number(point.value), cell.trial_key, point_run)
+            for row, cell in _cells(self.plan)
+            if cell.trial_key in histories
+            for point_run in [self._complete[cell.trial_key].info.run_id]
+            for point in histories[cell.trial_key]
+        ]
+        return pd.DataFrame(lines, columns=list(_CURVE_COLUMNS))
+
+    @cached_property
+    def metric_names(self) -> tuple[str, ...]:
+        """Every metric some complete trial of the plan has, sorted."""
+        return tuple(sorted({name for run in self._complete.values() for name in run.data.metrics}))
+
+    def history(self, trial_key: str) -> dict[str, NDArray[Any]]:
+        """The grouping history of a trial, as :data:`study.schema.HISTORY_FILE` describes it (T iterations, K tasks).
+
+        Raises:
+            StoreError: the trial is not complete, kept no history, or its file is damaged.
+        """
+        run = self._complete.get(trial_key)
+        if run is None:
+            raise StoreError(f"trial {trial_key}: no complete run of it is recorded in study '{self.plan.study}'")
+        path = self._store.artifact(run, schema.HISTORY_FILE)
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return {name: arrays[name] for name in arrays.files}
+        except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+            raise StoreError(f"trial {trial_key}: its {schema.HISTORY_FILE} is damaged ({error})") from error
+
+
+def _study_run(store: Store, experiments: Mapping[str, str], study: str, profile: str | None) -> Run:
+    if study not in experiments:
+        raise StoreError(unknown("study", study, _studies(store, experiments)))
+    runs = store.runs([experiments[study]], schema.STUDY_RUN)
+    if not runs:
+        raise StoreError(unknown("study", study, _studies(store, experiments)))
+    if profile is not None:
+        recorded = {run.data.tags.get(schema.PROFILE, "") for run in runs}
+        runs = [run for run in runs if run.data.tags.get(schema.PROFILE) == profile]
+        if not runs:
+            raise StoreError(unknown(f"profile of study '{study}' in the records", profile, recorded))
+    last = max(runs, key=lambda run: (run.info.end_time or run.info.start_time or 0, run.info.run_id))
+    _check_schema(last)
+    return last
+
+
+def _studies(store: Store, experiments: Mapping[str, str]) -> list[str]:
+    """The experiments that hold a study run: MLflow's own ``Default`` does not."""
+    runs = store.runs(list(experiments.values()), schema.STUDY_RUN)
+    with_study = {run.info.experiment_id for run in runs}
+    return [name for name, experiment_id in experiments.items() if experiment_id in with_study]
+
+
+def _check_schema(run: Run) -> None:
+    version = run.data.tags.get(schema.SCHEMA)
+    if version != str(schema.SCHEMA_VERSION):
+        raise StoreError(
+            f"run {run.info.run_id}: its records have layout {version or 'unknown'}, "
+            f"this version reads layout {schema.SCHEMA_VERSION}"
+        )
+
+
+def _is_complete(run: Run) -> bool:
+    return run.info.status == "FINISHED" and run.data.tags.get(schema.STATUS) == schema.COMPLETE
+
+
+def _choose(runs: list[Run]) -> Run:
+    """The run a trial is read from: first the complete (earliest finished), then a diverged one, then the latest begun.
+
+    Divergence comes before later attempts because the same trial would do the same again.
+    """
+    complete = [run for run in runs if _is_complete(run)]
+    if complete:
+        return min(complete, key=lambda run: (run.info.end_time or math.inf, run.info.run_id))
+    diverged = [run for run in runs if run.data.tags.get(schema.STATUS) == schema.DIVERGED]
+    return max(diverged or runs, key=lambda run: (run.info.start_time or 0, run.info.run_id))
+
+
+def _status(run: Run) -> str:
+    """The status tag, unless it says running or complete and MLflow knows better."""
+    tag = run.data.tags.get(schema.STATUS, schema.RUNNING)
+    if _is_complete(run) or tag not in (schema.COMPLETE, schema.RUNNING):
+        return tag
+    return {"FAILED": schema.FAILED, "KILLED": schema.INTERRUPTED}.get(run.info.status, schema.RUNNING)
+
+
+def _cells(plan: Plan) -> Iterator[tuple[PlanRow, PlanCell]]:
+    return ((row, cell) for row in plan.rows for cell in row.cells)
+
+
+def _trial(row: PlanRow, cell: PlanCell, run: Run | None) -> dict[str, Any]:
+    tags = run.data.tags if run else {}
+    numbers = run.data.metrics if run else {}
+    return {
+        "row": row.id,
+        "label": row.label,
+        "seed": cell.seed,
+        "cell_key": cell.cell_key,
+        "trial_key": cell.trial_key,
+        "run_id": run.info.run_id if run else "",
+        "experiment_id": run.info.experiment_id if run else "",
+        "status": _status(run) if run else MISSING,
+        "tasks": cell.tasks,
+        **{tag: tags.get(tag, "") for tag in _TAGS},
+        "groups": _number(numbers.get(schema.GROUP_COUNT, math.nan)),
+        **{name: _number(numbers.get(schema.cost(name), math.nan)) for name in schema.COSTS},
+    }
+
+
+def _metric_lines(row: PlanRow, cell: PlanCell, run: Run | None) -> Iterator[dict[str, Any]]:
+    for name, value in sorted(run.data.metrics.items()) if run else ():
+        split, _, rest = name.partition("/")
+        task, _, metric = rest.partition("/")
+        if split in (schema.VAL, schema.TEST) and task in cell.tasks and metric:
+            numbers = (row.id, row.label, cell.seed, task, split, metric, _number(value))
+            yield dict(zip(_METRIC_COLUMNS, (*numbers, cell.trial_key, run.info.run_id), strict=True))  # type: ignore[union-attr]
+
+
+def _number(value: float) -> float:
+    return math.copysign(math.inf, value) if abs(value) >= _FLOAT_MAX else float(value)
+
+
+def _frame(lines: Iterable[Mapping[str, Any]], columns: Iterable[str]) -> pd.DataFrame:
+    return pd.DataFrame(list(lines), columns=list(columns))

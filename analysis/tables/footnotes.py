@@ -1,0 +1,129 @@
+"""What has to be said under a table: where it was measured, against what, and what is wrong in published numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+from analysis.plan import Plan, PlanRow
+from analysis.records import Records
+from analysis.reference import known_errors, published_backbone, published_datasets
+from analysis.tables.results import RowResult
+from study import schema
+from trainables.errors import ConfigError
+
+_DATASETS = {"taskonomy": "Taskonomy", "nyud": "NYUD-v2", "pascal_context": "PASCAL-Context"}
+PAPER_PROFILE = "paper"
+
+
+def published_place(plan: Plan, row: PlanRow) -> tuple[str, str, str | None] | None:
+    """Table, row and data set the paper prints a row at; None where it does not.
+
+    The plan names the data set, or its task set does; a table that covers one only needs no name.
+
+    Raises:
+        ConfigError: the paper prints no such table or row.
+    """
+    if row.published is None:
+        return None
+    datasets = published_datasets(row.published.table)
+    dataset = row.published.dataset or (plan.task_set if plan.task_set in datasets else None)
+    place = (row.published.table, row.published.row, dataset)
+    published_backbone(*place)
+    return place
+
+
+def footnotes(records: Records, results: Mapping[str, RowResult], baseline: Mapping[str, float]) -> list[str]:
+    """Every footnote of a study's table, in order; ``baseline`` is task name to value, empty without one."""
+    plan = records.plan
+    places: list[tuple[str, str, str | None]] = []
+    problems: list[str] = []
+    for row in plan.rows:
+        try:
+            place = published_place(plan, row)
+        except ConfigError as error:
+            problems.append(f"{row.label}: {error}")
+        else:
+            places += [place] if place else []
+    return [
+        _measured(records, places),
+        *_against(plan, results, baseline),
+        *_mixed(records),
+        *problems,
+        *_errors(places),
+    ]
+
+
+def _measured(records: Records, places: list[tuple[str, str, str | None]]) -> str:
+    plan = records.plan
+    complete = records.trials[records.trials["status"] == schema.COMPLETE]
+    if complete.empty:
+        text = f"nothing measured yet at profile {plan.profile}"
+    else:
+        data, backbone, device = (
+            ", ".join(_distinct(complete[tag])) for tag in (schema.DATA, schema.BACKBONE, schema.DEVICE)
+        )
+        details = ", ".join(part for part in (backbone, device) if part)
+        text = f"measured on {data or 'unnamed data'} at profile {plan.profile}{f' ({details})' if details else ''}"
+    if not places:
+        return text
+    text += f"; published: {_published(places)}, 40,000 iterations"
+    return text if plan.profile == PAPER_PROFILE else f"{text}: compare orders, not values"
+
+
+def _published(places: list[tuple[str, str, str | None]]) -> str:
+    """``Taskonomy, ViT-L (Table 4), ViT-B (Table D.5)``."""
+    datasets = _distinct(dataset or published_datasets(table)[0] for table, _, dataset in places)
+    settings: dict[str, list[str]] = {}
+    for table, row, dataset in places:
+        settings.setdefault(published_backbone(table, row, dataset), []).append(table.partition(":")[0])
+    shown = [
+        f"{backbone or 'backbone not named'} (Table {', '.join(_distinct(tables))})"
+        for backbone, tables in settings.items()
+    ]
+    return ", ".join([*(_DATASETS.get(name, name) for name in datasets), *shown])
+
+
+def _against(plan: Plan, results: Mapping[str, RowResult], baseline: Mapping[str, float]) -> list[str]:
+    if plan.baseline is None:
+        return ["no baseline is named, so there is no Delta_m"]
+    label = plan.row(plan.baseline).label
+    zero = [task for task, value in baseline.items() if value == 0]
+    lacking = [task for task, value in baseline.items() if math.isnan(value)]
+    if zero or lacking:
+        why = [f"{', '.join(zero)} 0"] * bool(zero) + [f"no value of {', '.join(lacking)}"] * bool(lacking)
+        return [f"Delta_m is undefined: {label} has {' and '.join(why)}"]
+    counts = {len(results[plan.baseline].task_values(task.name)) for task in plan.tasks}
+    over = str(counts.pop()) if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
+    return [
+        f"Delta_m in percent, mean ± sample standard deviation over n seeds, against the mean of {label} over {over} "
+        f"seed{'' if over == '1' else 's'}"
+    ]
+
+
+def _mixed(records: Records) -> list[str]:
+    """Differences between the trials of a table that make its numbers less comparable than they look."""
+    complete = records.trials[records.trials["status"] == schema.COMPLETE]
+    notes = []
+    if len(_distinct(complete[schema.DATA_FINGERPRINT])) > 1:
+        notes.append("the trials were trained on different data (their data fingerprints differ)")
+    if len(_distinct(complete[schema.HOST] + " " + complete[schema.DEVICE])) > 1:
+        notes.append("the trials ran on different machines or devices: their seconds do not compare")
+    return notes
+
+
+def _errors(places: list[tuple[str, str, str | None]]) -> list[str]:
+    """Known errors of the rows shown; rows that share one are named together."""
+    rows: dict[tuple[str, str], list[str]] = {}
+    for table, row, _ in places:
+        for error in known_errors(table, row):
+            rows.setdefault((table, error.note), []).append(error.row)
+    return [
+        f"Table {table.partition(':')[0]}{''.join(f', {name}' for name in _distinct(names))}: {note}"
+        for (table, note), names in rows.items()
+    ]
+
+
+def _distinct(values: Iterable[str]) -> list[str]:
+    """Non-empty ones, in order of first appearance."""
+    return list(dict.fromkeys(value for value in values if value.strip()))
