@@ -1,0 +1,145 @@
+"""The multi-task network: one trunk shared by all tasks, one decoder for each."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trainables.errors import ConfigError
+from trainables.models.backbones import BackboneSpec, build_trunk, trunk_levels
+from trainables.models.config import ModelConfig, check
+from trainables.models.weights import load_weights, weights_file
+
+
+class BilinearUpsample(nn.Module):
+    """Bilinear upsampling, corners not aligned, as one matrix for the rows and one for the columns.
+
+    The same function as ``interpolate(mode="bilinear", align_corners=False)`` up to rounding, in about half of its time
+    on a CPU, and its backward is deterministic on CUDA, where that of ``interpolate`` adds atomically.
+
+    Args:
+        size: (h, w) that comes in.
+        to: (H, W) that goes out.
+    """
+
+    rows: Tensor
+    columns: Tensor
+
+    def __init__(self, size: tuple[int, int], to: tuple[int, int]) -> None:
+        super().__init__()
+        self.register_buffer("rows", _interpolation(size[0], to[0]), persistent=False)
+        self.register_buffer("columns", _interpolation(size[1], to[1]).T.contiguous(), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) to (B, C, H, W)."""
+        return self.rows @ (x @ self.columns)
+
+
+class MultiTaskNetwork(nn.Module):
+    """A vision transformer whose features at four depths feed one 1x1 convolution per task, upsampled to image size.
+
+    Source: section 5 and the released code of *Selective Task Group Updates for Multi-Task Optimization*.
+
+    Attributes:
+        trunk: timm's ``VisionTransformer`` without classifier.
+        decoders: by task, each a 1x1 convolution from ``4 * dim`` channels to the task's.
+        spec: of the trunk.
+        image_shape: (H, W) of the images, in pixels.
+    """
+
+    def __init__(
+        self, trunk: nn.Module, decoders: Mapping[str, nn.Module], spec: BackboneSpec, image_shape: tuple[int, int]
+    ) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.decoders = nn.ModuleDict(dict(decoders))
+        self.spec = spec
+        self.image_shape = image_shape
+        self.upsample = BilinearUpsample(spec.grid(image_shape), image_shape)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Task names, in the order they were given."""
+        return tuple(self.decoders)
+
+    def features(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) to (B, 4 * dim, H/p, W/p): the tokens of four depths on the channels, class token left out."""
+        tokens = torch.cat(trunk_levels(self.trunk, self.spec, images), dim=-1)
+        # Contiguous: the convolutions and their gradients are then one matrix product per image.
+        return tokens.transpose(1, 2).contiguous().unflatten(2, self.spec.grid(self.image_shape))
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Images (B, 3, H, W) to the prediction (B, C, H, W) of every task."""
+        features = self.features(images)
+        return {task: self.upsample(decoder(features)) for task, decoder in self.decoders.items()}
+
+    def shared_parameters(self) -> list[nn.Parameter]:
+        """Parameters of the trunk. All of them get a gradient from any task."""
+        return list(self.trunk.parameters())
+
+    def task_parameters(self, task: str) -> list[nn.Parameter]:
+        """Parameters of one task's decoder. No other task's loss gives them a gradient."""
+        return list(self.decoders[task].parameters())
+
+
+def build_network(
+    config: ModelConfig, tasks: Mapping[str, int], image_shape: tuple[int, int], seed: int
+) -> MultiTaskNetwork:
+    """Build the network in training mode on the CPU; equal arguments give equal bits.
+
+    The trunk's weights depend on ``seed`` and not on the tasks, each decoder's on ``seed`` and its task's name: a
+    single-task network starts where the multi-task network of the same seed does. The caller's random generators are
+    left as they were.
+
+    Args:
+        config: the backbone, where its weights come from, the decoder.
+        tasks: channels of each task's prediction, by task.
+        image_shape: (H, W) in pixels.
+        seed: of the random weights.
+
+    Raises:
+        ConfigError: the backbone is unknown, its patch does not divide the image, or there is no task.
+        WeightsError: pretrained weights were asked for and are absent or do not fit.
+    """
+    spec = check(config, image_shape)
+    if not tasks:
+        raise ConfigError("tasks: at least one task is wanted, got none")
+    path = weights_file(config)
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        # Not torch.manual_seed, which would seed the CUDA generators of the caller too.
+        torch.default_generator.manual_seed(_stream(seed, "trunk"))
+        trunk = build_trunk(spec, image_shape, config.drop_path)
+        if path is not None:
+            load_weights(trunk, spec, path)
+        decoders = {
+            task: _conv1x1(spec.feature_channels, channels, _stream(seed, "decoder", task))
+            for task, channels in tasks.items()
+        }
+        return MultiTaskNetwork(trunk, decoders, spec, image_shape).train()
+
+
+def _conv1x1(inputs: int, outputs: int, seed: int) -> nn.Conv2d:
+    """A 1x1 convolution, uniform within 1/sqrt(inputs) as PyTorch initialises it, from a generator of its own."""
+    generator = torch.Generator().manual_seed(seed)
+    convolution = nn.utils.skip_init(nn.Conv2d, inputs, outputs, kernel_size=1)
+    bound = 1.0 / math.sqrt(inputs)
+    nn.init.uniform_(convolution.weight, -bound, bound, generator=generator)
+    nn.init.uniform_(convolution.bias, -bound, bound, generator=generator)
+    return convolution
+
+
+def _interpolation(size: int, to: int) -> Tensor:
+    """(to, size): the weights by which ``size`` samples make ``to``."""
+    one_hot = torch.eye(size).view(1, size, size)
+    return F.interpolate(one_hot, size=to, mode="linear", align_corners=False)[0].T.contiguous()
+
+
+def _stream(seed: int, *names: str) -> int:
+    """A seed for one named part, unrelated to those of other parts, the same in every process."""
+    digest = hashlib.sha256("\0".join([str(seed), *names]).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
