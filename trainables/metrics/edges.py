@@ -32,7 +32,7 @@ class OdsF(SumMetric):
 
     Exact where the benchmark is not: the matching is one of the largest possible size, by maximum flow, where BSDS's
     solver works on random sparse graphs and comes up to 0.13 % short. Runs on the CPU, whatever the device of the
-    predictions.
+    predictions, and so waits for them.
 
     Args:
         max_dist: tolerance of the matching, as a fraction of the image's diagonal: .011 for NYUD-v2, .0075 for
