@@ -84,7 +84,7 @@ BACKBONES: Registry[BackboneSpec] = Registry("backbone")
 """The named backbones. Filled in the package's ``__init__``."""
 
 # The smallest that still has four feature levels: forward and backward of eight 64x64 images with eleven decoders take
-# about 24 ms on one core. Hidden layers twice as wide as a token, not four times as wide, save a third of the trunk's time.
+# about 24 ms on one core. Hidden layers twice as wide as a token, not four times as wide, save a third of its time.
 VIT_PICO = BackboneSpec(
     name="vit_pico",
     timm_name="vit_tiny_patch16_384",

@@ -110,6 +110,7 @@ def build_network(
     if not tasks:
         raise ConfigError("tasks: at least one task is wanted, got none")
     path = weights_file(config)
+    decoder = _DECODERS[config.decoder]
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         # Not torch.manual_seed, which would seed the CUDA generators of the caller too.
         torch.default_generator.manual_seed(_stream(seed, "trunk"))
@@ -117,7 +118,7 @@ def build_network(
         if path is not None:
             load_weights(trunk, spec, path)
         decoders = {
-            task: _conv1x1(spec.feature_channels, channels, _stream(seed, "decoder", task))
+            task: decoder(spec.feature_channels, channels, _stream(seed, "decoder", task))
             for task, channels in tasks.items()
         }
         return MultiTaskNetwork(trunk, decoders, spec, image_shape).train()
@@ -131,6 +132,9 @@ def _conv1x1(inputs: int, outputs: int, seed: int) -> nn.Conv2d:
     nn.init.uniform_(convolution.weight, -bound, bound, generator=generator)
     nn.init.uniform_(convolution.bias, -bound, bound, generator=generator)
     return convolution
+
+
+_DECODERS = {"conv1x1": _conv1x1}
 
 
 def _interpolation(size: int, to: int) -> Tensor:
