@@ -123,7 +123,7 @@ def _width(sheet: Sheet, columns: Sequence[Column]) -> int:
 
 
 def _grid(sheet: Sheet, columns: Sequence[Column]) -> list[str]:
-    rows = [["", *(header(column) + " " * _stars(column) for column in columns)]]
+    rows = [["", *map(header, columns)]]
     for index, label in enumerate(_marked(sheet)):
         rows.append([label, *(_starred(column, column.cells[index]) for column in columns)])
     widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
@@ -137,11 +137,11 @@ def _grid(sheet: Sheet, columns: Sequence[Column]) -> list[str]:
 
 
 def _starred(column: Column, cell: Cell) -> str:
-    """A column with a spread or a best value keeps room for them in every cell, so that its digits line up."""
-    star = "*" if cell.rank is Rank.BEST else " "
+    """A column with a best value or a spread keeps room for them in every cell, so that its digits line up."""
+    star = "*" if cell.rank is Rank.BEST else " " * _stars(column)
     widest = max((len(other.spread) for other in column.cells), default=0)
     spread = f" ± {cell.spread:>{widest}}" if cell.spread else " " * (widest + 3 if widest else 0)
-    return cell.text + spread + star * _stars(column)
+    return cell.text + star + spread
 
 
 def _stars(column: Column) -> int:

@@ -221,7 +221,7 @@ def test_artifacts_that_are_not_in_a_folder_are_refused(store: SyntheticStore):
     store.client.create_run(
         store.experiment("toy"), tags={"kind": "study", "schema": "1", "profile": "cpu", "status": "complete"}
     )
-    with pytest.raises(StoreError, match="its artifacts are at s3://bucket/toy/.*, not in a folder"):
+    with pytest.raises(StoreError, match=r"its artifacts are at s3://bucket/toy/.*, not in a folder"):
         Records.load(store.home, "toy")
 
 
