@@ -3,6 +3,6 @@
 The usual way through::
 
     records = Records.load(home, "table4_d5")
-    table = table_for(records)
+    table = make_table(records)
     text = render(table, "markdown")
 """

@@ -112,6 +112,11 @@ class Records:
             _complete=complete,
         )
 
+    @property
+    def profile(self) -> str:
+        """The profile the study ran at."""
+        return self.plan.profile
+
     def curves(self, name: str) -> pd.DataFrame:
         """A metric over the steps it was logged at, of every complete trial that has it; read when asked for.
 

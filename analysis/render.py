@@ -62,7 +62,7 @@ _LATEX = {
 
 
 def render(table: pd.DataFrame, format: str = "text") -> str:
-    """A table made by :mod:`analysis.tables`, as a string that ends in a newline.
+    """A table made by :mod:`analysis.tables`, as a string without a newline at its end.
 
     ``text`` keeps to :data:`WIDTH` columns: a wider table is shown as its summary first and its tasks below.
     ``markdown`` is a GitHub table. ``latex`` is a complete ``table`` environment that needs the package ``booktabs``,
@@ -77,7 +77,7 @@ def render(table: pd.DataFrame, format: str = "text") -> str:
     """
     if format not in FORMATS:
         raise ConfigError(unknown("format", format, FORMATS))
-    return FORMATS[format](table)
+    return FORMATS[format](table).rstrip("\n")
 
 
 def header(column: Column) -> str:

@@ -15,7 +15,7 @@ from analysis.chart import STYLE, delta_m_chart
 from analysis.records import Records
 from analysis.render import header
 from analysis.sheet import Cell, Rank, clean, sheet_of, short_number
-from analysis.tables import table_for
+from analysis.tables import make_table
 from analysis.tables.results import row_results
 from study import schema
 from trainables.errors import StoreError
@@ -80,7 +80,7 @@ def write_report(records: Records, path: Path) -> Path:
 
 def report_html(records: Records) -> str:
     """The page. Everything that comes from the records is escaped."""
-    table = table_for(records)
+    table = make_table(records)
     plan = records.plan
     done = int((records.trials["status"] == schema.COMPLETE).sum())
     seeds = f"{len(plan.seeds)} seed{'' if len(plan.seeds) == 1 else 's'}"

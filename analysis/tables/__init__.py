@@ -14,13 +14,13 @@ from analysis.records import Records
 from analysis.tables.rows import rows_table
 from analysis.tables.table4_d5 import table4_d5
 
-__all__ = ["TABLES", "Table", "rows_table", "table4_d5", "table_for"]
+__all__ = ["TABLES", "Table", "rows_table", "table4_d5", "make_table"]
 
 Table = Callable[[Records], pd.DataFrame]
 
 TABLES: Mapping[str, Table] = MappingProxyType({"table4_d5": table4_d5})
 
 
-def table_for(records: Records) -> pd.DataFrame:
+def make_table(records: Records) -> pd.DataFrame:
     """The table of the records' study: its own where one is registered, :func:`rows_table` otherwise."""
     return TABLES.get(records.plan.study, rows_table)(records)

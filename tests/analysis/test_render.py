@@ -95,7 +95,7 @@ def test_markdown(table):
 def test_latex(table):
     text = render(table, "latex")
     assert text.startswith("% needs \\usepackage{booktabs}\n\\begin{table}[t]\n")
-    assert text.endswith("\\end{table}\n")
+    assert text.endswith("\\end{table}")
     assert r"gd & $2.100$ & $\underline{44.10}$ & $\underline{+2.50} \pm 3.54$ & $2$ & $200$ & $6$ \\" in text
     assert r"partial\textsuperscript{1} & $2.100$ & $\mathbf{46.20}$ & $\mathbf{+5.00}$ & $1$ & -- & -- \\" in text
     body = text[text.index(r"\toprule") : text.index(r"\bottomrule")]

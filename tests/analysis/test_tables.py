@@ -8,7 +8,7 @@ from pandas import DataFrame
 from synthetic_records import SyntheticStore, baseline_row, cell, plan, row
 
 from analysis.records import Records
-from analysis.tables import TABLES, rows_table, table_for
+from analysis.tables import TABLES, make_table, rows_table
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +187,7 @@ PUBLISHED_ROWS = [
 def test_published_numbers_and_their_footnotes(store: SyntheticStore):
     store.study(plan([baseline_row(), *PUBLISHED_ROWS], study="table4_d5", task_set="taskonomy"))
     store.trial("r2-0", {}, metrics={"groups/count": [(0, 4.0), (10, 2.0)]})
-    table = table_for(Records.load(store.home, "table4_d5"))
+    table = make_table(Records.load(store.home, "table4_d5"))
     joint = table.loc["Joint"]
     assert (joint["published"], joint["published_spread"]) == (-8.65, 0.229)
     assert joint["published_recomputed"] == pytest.approx(-8.65, abs=0.01)
@@ -222,4 +222,4 @@ def test_nothing_measured_yet(store: SyntheticStore):
 
 
 def test_a_study_without_a_table_of_its_own_gets_the_rows(mixed_home, table):
-    assert table_for(Records.load(mixed_home, "toy")).equals(table)
+    assert make_table(Records.load(mixed_home, "toy")).equals(table)
