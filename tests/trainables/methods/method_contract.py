@@ -23,10 +23,12 @@ BATCH = 5
 class Bench:
     """A shared trunk, one linear head per task, Adam, and a method; counts the passes that really happen.
 
-    Batch t is a function of the seed and t alone, so a run that continues from a checkpoint sees what it would have seen.
+    Batch t is a function of the seed and t alone: a run that continues from a checkpoint sees what it would have seen.
     """
 
-    def __init__(self, config: Mapping[str, Any] | str, tasks: int, *, seed: int = 0, fixed_batch: bool = False) -> None:
+    def __init__(
+        self, config: Mapping[str, Any] | str, tasks: int, *, seed: int = 0, fixed_batch: bool = False
+    ) -> None:
         self.config = component(METHODS, config, "method")
         self.tasks = [f"task{index}" for index in range(tasks)]
         self.seed = seed
@@ -148,7 +150,7 @@ class MethodContract:
 
     def test_learns_a_batch(self, config: Mapping[str, Any], tasks: int) -> None:
         bench = Bench(config, tasks, fixed_batch=True)
-        logs = bench.iterate(60)
+        logs = bench.iterate(30)
         assert float(logs[-1].losses.sum()) < 0.9 * float(logs[0].losses.sum())
 
     def test_counters_are_the_work_done(self, config: Mapping[str, Any], tasks: int) -> None:
@@ -191,7 +193,7 @@ class MethodContract:
 
     def test_continues_bit_for_bit_from_a_checkpoint(self, config: Mapping[str, Any], tasks: int) -> None:
         whole = Bench(config, tasks)
-        whole.iterate(4)
+        whole.iterate(5)
         saved = whole.save()
         expected = whole.iterate(5)
         resumed = Bench(config, tasks)

@@ -78,6 +78,14 @@ class SelectiveConfig(MethodConfig):
         return self
 
 
+def measures_last(config: SelectiveConfig) -> bool:
+    """Whether one more forward shows what the last group's step did."""
+    if config.last_group != "auto":
+        return config.last_group == "measured"
+    used = GROUPINGS[config.grouping.name].uses_affinity or config.order == "affinity"
+    return used and config.credit == "stepped"
+
+
 class Selective(Method):
     """Selective task group updates.
 
@@ -103,14 +111,6 @@ class Selective(Method):
         self.regroup_failures = 0
         self.groups: Groups = self.grouping.initial(self.generator)
 
-    @property
-    def measures_last(self) -> bool:
-        """Whether one more forward shows what the last group's step did."""
-        if self.config.last_group != "auto":
-            return bool(self.config.last_group == "measured")
-        used = self.grouping.uses_affinity or self.config.order == "affinity"
-        return used and self.config.credit == "stepped"
-
     def step(self, losses: Losses) -> StepLog:
         """One iteration: M groups stepped in turn on the same batch."""
         groups = self._next_groups()
@@ -119,7 +119,7 @@ class Selective(Method):
             values = losses()
             seen.append(self.stack(values).detach())
             self._descend(values, group)
-        if self.measures_last:
+        if measures_last(self.config):
             with torch.no_grad():
                 seen.append(self.stack(losses()))
         # The iteration's only transfer from the device.
@@ -190,11 +190,7 @@ class Selective(Method):
 
     @classmethod
     def expected_work(cls, config: Any, tasks: Sequence[str]) -> tuple[float, float, float]:
-        """One forward, backward and step for each group to be expected, and the forward that measures the last one."""
-        grouping = GROUPINGS[config.grouping.name]
-        groups = grouping.expected_groups(config.grouping, tasks)
-        used = grouping.uses_affinity or config.order == "affinity"
-        measures = config.last_group == "measured" or (
-            config.last_group == "auto" and used and config.credit == "stepped"
-        )
-        return groups + float(measures), groups, groups
+        """One forward, backward and step per group to be expected, and the forward that measures the last one."""
+        groups = GROUPINGS[config.grouping.name].expected_groups(config.grouping, tasks)
+        steps = 2.0 if groups == 1 and config.single_group == "twice" else groups
+        return steps + float(measures_last(config)), steps, steps
