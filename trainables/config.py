@@ -68,7 +68,7 @@ class TrainConfig(Settings):
     precision: Literal["float32", "bf16"] = "float32"
     """``bf16`` runs the forward under bfloat16 autocast; parameters, losses and metrics stay float32."""
     compile: bool = False
-    """Compile the trunk with ``torch.compile``."""
+    """Compile the network with ``torch.compile``."""
     threads: int = Field(default=1, ge=1, le=256)
     """Torch threads on a CPU. Part of the trial: the order of summation, and so the last bits, depend on it."""
     data_order: Literal["seed", "fixed"] = "seed"

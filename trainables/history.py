@@ -57,8 +57,10 @@ class History:
         for name, value in log.scalars.items():
             self._scalars[name] = self._scalars.get(name, 0.0) + value
         if log.groups is not None:
-            self._group_count += len(log.groups)
-            for group in log.groups:
+            # A group may be stepped more than once in an iteration; it is one group all the same.
+            groups = set(log.groups)
+            self._group_count += len(groups)
+            for group in groups:
                 index = torch.tensor(group)
                 self._together[index[:, None], index] += 1
         self._window += 1

@@ -23,7 +23,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "tasks.normal_loss": "width_axis",
     },
 }
-"""Preset to dotted field paths and values. Paths below ``method`` apply to the selective method only."""
+"""Preset to dotted field paths and values. Paths below ``method`` apply to the selective method only, the loss along the
+width axis to Taskonomy only."""
 
 
 def expand_preset(value: Mapping[str, Any]) -> dict[str, Any]:
@@ -34,25 +35,16 @@ def expand_preset(value: Mapping[str, Any]) -> dict[str, Any]:
     name = config.pop("preset")
     if not isinstance(name, str) or name not in PRESETS:
         raise ConfigError(f"preset: {unknown('preset', name, PRESETS)}")
-    method = config.get("method")
-    method_name = method.get("name") if isinstance(method, Mapping) else method
-    given = deepcopy(config)
+    method, tasks = config.get("method"), config.get("tasks", {})
+    selective = (method.get("name") if isinstance(method, Mapping) else method) == "selective"
+    taskonomy = isinstance(tasks, Mapping) and tasks.get("set", "taskonomy") == "taskonomy"
+    below: dict[str, Any] = {"method": {"name": "selective"}} if selective else {}
     for path, preset_value in PRESETS[name].items():
-        if path.startswith("method.") and method_name != "selective":
-            continue
-        if not has_path(given, path):
-            config = set_path(config, path, preset_value)
-    return config
-
-
-def has_path(config: Mapping[str, Any], path: str) -> bool:
-    """Whether ``config`` gives the field at a dotted path, or a component by bare name in its place."""
-    node: Any = config
-    for part in path.split("."):
-        if not isinstance(node, Mapping) or part not in node:
-            return False
-        node = node[part]
-    return True
+        applies = selective if path.startswith("method.") else taskonomy if path.startswith("tasks.") else True
+        if applies:
+            below = set_path(below, path, preset_value)
+    merged: dict[str, Any] = merge(below, config)
+    return merged
 
 
 def set_path(config: Mapping[str, Any], path: str, value: Any) -> dict[str, Any]:
@@ -78,9 +70,14 @@ def set_path(config: Mapping[str, Any], path: str, value: Any) -> dict[str, Any]
 
 
 def merge(base: Any, over: Any) -> Any:
-    """``over`` laid on ``base``, field by field; a component of another ``name`` replaces the one below it whole."""
-    if isinstance(base, str) and isinstance(over, Mapping) and "name" not in over:
+    """``over`` laid on ``base``, field by field; a component of another ``name`` replaces the one below it whole.
+
+    A bare name is the component with nothing said about its fields.
+    """
+    if isinstance(base, str) and isinstance(over, Mapping):
         base = {"name": base}
+    if isinstance(base, Mapping) and isinstance(over, str) and "name" in base:
+        over = {"name": over}
     if not (isinstance(base, Mapping) and isinstance(over, Mapping)):
         return deepcopy(over)
     if "name" in over and over["name"] != base.get("name", over["name"]):

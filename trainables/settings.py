@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import types
 import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -77,7 +76,7 @@ def component(registry: Registry[Any], value: Any, where: str) -> Any:
         raise ConfigError(f"{where}: a name or a mapping with a 'name' is wanted, got {value!r}")
     if "name" not in value:
         raise ConfigError(f"{where}.name is missing (allowed: {', '.join(sorted(registry))})")
-    if value["name"] not in registry:
+    if not isinstance(value["name"], str) or value["name"] not in registry:
         raise ConfigError(f"{where}.name: {unknown(registry.kind, value['name'], registry)}")
     entry = registry[value["name"]]
     config: type[Settings] = getattr(entry, "Config", entry)
@@ -86,45 +85,58 @@ def component(registry: Registry[Any], value: Any, where: str) -> Any:
 
 def describe(error: ValidationError, model: type[BaseModel], where: str = "") -> str:
     """The first problem of ``error`` in one line: the field's path, what is wrong with it, and what is allowed."""
-    problem = error.errors(include_url=False)[0]
+    problems = error.errors(include_url=False)
+    problem = problems[0]
     cause = problem.get("ctx", {}).get("error")
     if isinstance(cause, ConfigError):
         return str(cause)
-    loc = [str(part) for part in problem["loc"] if not _is_tag(part)]
+    loc, owner = _locate(model, problem["loc"], extra=problem["type"] == "extra_forbidden")
     path = ".".join([where, *loc] if where else loc) or "config"
     if problem["type"] == "extra_forbidden":
-        owner = _model_at(model, loc[:-1])
-        allowed: Iterable[str] = owner.model_fields if owner else ()
-        return f"{path}: {unknown('field', loc[-1], allowed)}"
+        return f"{path}: {unknown('field', loc[-1], getattr(owner, 'model_fields', ()))}"
     if problem["type"] == "missing":
         return f"{path} is missing"
-    message = re.sub(r"^(Input|Value error,)\s*", "", problem["msg"])
-    message = re.sub(r"\s+", " ", message)
+    # A field that may be of several types has one problem for each; all of them are said.
+    same = [other["msg"] for other in problems if _locate(model, other["loc"], extra=False)[0] == loc]
     given = problem.get("input")
     shown = "" if isinstance(given, Mapping) else f", got {_short(given)}"
-    return f"{path}: {message[0].lower() + message[1:]}{shown}"
+    return f"{path}: {' or '.join(dict.fromkeys(_plain(message) for message in same))}{shown}"
 
 
-def _is_tag(part: Any) -> bool:
-    return isinstance(part, str) and part.startswith(("function-", "tagged-", "json-or-python", "union"))
+def _plain(message: str) -> str:
+    message = re.sub(r"\s+", " ", re.sub(r"^(Input|Value error,)\s*", "", message))
+    return message[0].lower() + message[1:]
+
+
+def _locate(model: Any, loc: Iterable[int | str], *, extra: bool) -> tuple[list[str], Any]:
+    """The field path in an error's location, without the names pydantic puts in for validators and members of unions,
+    and the type that the last part belongs to (``extra``: as a field it does not have)."""
+    parts = list(loc)
+    out: list[str] = []
+    at: Any = model
+    for index, part in enumerate(parts):
+        if isinstance(part, int) or (extra and index == len(parts) - 1):
+            out.append(str(part))
+            at = at if extra and index == len(parts) - 1 else _item(at)
+        elif isinstance(at, type) and issubclass(at, BaseModel):
+            if part in at.model_fields:
+                out.append(part)
+                at = at.model_fields[part].annotation
+        elif typing.get_origin(at) is dict:
+            out.append(part)
+            at = typing.get_args(at)[1]
+    return out, at
+
+
+def _item(annotation: Any) -> Any:
+    """The element type of a tuple or list annotation."""
+    arguments = typing.get_args(annotation)
+    return arguments[0] if arguments else None
 
 
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _model_at(model: type[BaseModel], path: list[str]) -> type[BaseModel] | None:
-    for part in path:
-        info = model.model_fields.get(part)
-        if info is None:
-            return None
-        candidates = [info.annotation, *typing.get_args(info.annotation)]
-        nested = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
-        if not nested:
-            return None
-        model = nested[0]
-    return model
 
 
 def _to_json(value: Any, where: str) -> str:
@@ -198,12 +210,3 @@ def read_yaml(path: Path) -> Any:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise ConfigError(f"{path}: cannot be read: {reason}") from None
     return parse_yaml(text, str(path))
-
-
-def optional_of(annotation: Any) -> tuple[Any, bool]:
-    """``(inner, True)`` for ``inner | None``, else ``(annotation, False)``."""
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        inner = [a for a in typing.get_args(annotation) if a is not type(None)]
-        if len(inner) < len(typing.get_args(annotation)):
-            return (inner[0] if len(inner) == 1 else annotation), True
-    return annotation, False

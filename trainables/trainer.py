@@ -106,23 +106,22 @@ class Trainer:
     # ---- training --------------------------------------------------------------------------------
 
     def advance(self, iterations: int | None = None, seconds: float | None = None) -> None:
-        """Train until ``iterations`` more are done, ``seconds`` have passed, or the trial is done, whichever is first.
+        """Train until ``iterations`` more are done, ``seconds`` have passed (after at least one iteration), or the trial is
+        done, whichever is first.
 
         Where it stops changes no result.
 
         Raises:
             Diverged: a loss, a parameter or a prediction is not finite.
         """
-        started = time.monotonic()
-        left = iterations
+        started, first = time.monotonic(), self.iteration
         with self.random.active(), self._deterministic():
             while not self.done:
-                if left is not None and left <= 0:
+                if iterations is not None and self.iteration - first >= iterations:
                     return
-                if seconds is not None and left != iterations and time.monotonic() - started >= seconds:
+                if seconds is not None and self.iteration > first and time.monotonic() - started >= seconds:
                     return
                 self._iterate()
-                left = None if left is None else left - 1
                 if self.progress >= 1.0:
                     self._finish()
                 elif self.config.record.eval_every and self.iteration % self.config.record.eval_every == 0:

@@ -52,6 +52,7 @@ class Whole(Settings):
         ({"part": {"name": "ball", "radius": -1.0}}, "part.radius: should be greater than 0, got -1.0"),
         ({"part": {"name": "ball", "radus": 1.0}}, "part.radus: unknown field 'radus'; did you mean 'radius'?"),
         ({"part": {"name": "box", "sides": ["a"]}}, "part.sides.0: should be a valid integer"),
+        ({"part": {"name": ["ball"]}}, "part.name: unknown part '['ball']'"),
         ({"part": 3}, "part: a name or a mapping with a 'name' is wanted, got 3"),
         ({"other": {"radius": float("nan")}}, "other.radius: a finite number is wanted, got nan"),
         ({"other": None}, "other: should be an object"),
@@ -159,3 +160,32 @@ def test_a_registry_refuses_a_name_twice() -> None:
     assert list(registry) == ["a"]
     assert registry["a"] == 1
     assert 3 not in registry
+
+
+class Leaf(Settings):
+    size: int | None = Field(default=None, ge=1)
+    scale: Annotated[float, Field(gt=0)] | Literal["auto"] = 1.0
+
+
+class Tree(Settings):
+    leaf: Leaf = Leaf()
+    named: dict[str, Leaf] = Field(default_factory=dict)
+    listed: tuple[Leaf, ...] = ()
+
+
+@pytest.mark.parametrize(
+    ("given_", "start"),
+    [
+        ({"leaf": {"scale": -1.0}}, "leaf.scale: should be greater than 0 or should be 'auto', got -1.0"),
+        ({"leaf": {"scale": "wide"}}, "leaf.scale: should be a valid number or should be 'auto', got 'wide'"),
+        ({"leaf": {"size": 0}}, "leaf.size: should be greater than or equal to 1, got 0"),
+        ({"named": {"a": {"size": 0}}}, "named.a.size: should be greater than or equal to 1, got 0"),
+        ({"named": {"a": {"sice": 0}}}, "named.a.sice: unknown field 'sice'; did you mean 'size'?"),
+        ({"listed": [{}, {"size": 0}]}, "listed.1.size: should be greater than or equal to 1, got 0"),
+        ({"listed": [{}, {"sice": 0}]}, "listed.1.sice: unknown field 'sice'; did you mean 'size'?"),
+    ],
+)
+def test_unions_maps_and_lists_are_named_as_they_are_written(given_: dict[str, Any], start: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Tree.parse(given_)
+    assert str(caught.value).startswith(start)

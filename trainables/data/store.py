@@ -8,6 +8,7 @@ the disk.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import io
@@ -79,16 +80,16 @@ def prepare(key: Key, root: Path, produce: Callable[[], Samples]) -> Path:
             and file sizes). Nothing half-written stays behind.
     """
     folder = key.folder(root)
-    if _complete(key, root):
-        return folder
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        with _locked(root / f".{folder.name}.lock"):
-            if not _complete(key, root):
-                _build(key, root, produce)
+        if not _complete(key, root):
+            root.mkdir(parents=True, exist_ok=True)
+            with _locked(root / f".{folder.name}.lock"):
+                if not _complete(key, root):
+                    _build(key, root, produce)
     except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise DataError(f"{folder}: cannot be built: {reason}; free the disk or choose another data folder") from None
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        mend = "free some space or choose another data folder" if full else "choose a data folder that can be written"
+        raise DataError(f"{folder}: cannot be built: {_reason(error)}; {mend}") from None
     return folder
 
 
@@ -103,7 +104,7 @@ def open_split(key: Key, root: Path, split: str) -> dict[str, np.ndarray]:
     if split not in key.samples:
         raise DataError(f"data set '{key.name}': {unknown('split', split, key.samples)}")
     folder = key.folder(root)
-    if not folder.exists():
+    if not _exists(folder):
         raise DataError(f"{folder}: data set '{key.name}' is not built; prepare it first")
     files = _check(key, root)
     return {name: _open(root, folder / split / f"{name}.npy", files[f"{split}/{name}"]) for name in key.arrays}
@@ -124,7 +125,11 @@ def verify(root: Path) -> list[str]:
         for name, entry in _read_manifest(root, folder)["files"].items():
             path = folder / f"{name}.npy"
             _check_size(root, path, entry)
-            if _digest(path) != entry["sha256"]:
+            try:
+                sound = _digest(path) == entry["sha256"]
+            except OSError as error:
+                raise DataError(f"{path}: cannot be read: {_reason(error)}") from None
+            if not sound:
                 raise _damaged(root, path, "its checksum is wrong")
         checked.append(folder.name)
     return checked
@@ -132,7 +137,7 @@ def verify(root: Path) -> list[str]:
 
 def _complete(key: Key, root: Path) -> bool:
     """Whether the folder is there and looks whole; raises :class:`DataError` where it is there and does not."""
-    if not key.folder(root).exists():
+    if not _exists(key.folder(root)):
         return False
     _check(key, root)
     return True
@@ -163,7 +168,7 @@ def _read_manifest(root: Path, folder: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise _damaged(root, path, "it is missing") from None
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+        raise DataError(f"{path}: cannot be read: {_reason(error)}") from None
     except (ValueError, KeyError, TypeError, AttributeError):
         sound = False
     if not sound:
@@ -185,10 +190,21 @@ def _open(root: Path, path: Path, entry: Mapping[str, Any]) -> np.ndarray:
         status = path.stat()
         if _known_digest(path, status.st_mtime_ns, status.st_size) != entry["sha256"]:
             raise _damaged(root, path, "its checksum is wrong")
-        array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+        # As a plain array over the map: indexing a np.memmap costs more than copying a small batch out of it.
+        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
-    return array
+        raise DataError(f"{path}: cannot be read: {_reason(error)}") from None
+
+
+def _exists(folder: Path) -> bool:
+    try:
+        return folder.exists()
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read: {_reason(error)}") from None
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or type(error).__name__
 
 
 def _damaged(root: Path, path: Path, why: str) -> DataError:

@@ -70,6 +70,7 @@ class Scenes(DataSet):
     labels: ClassVar[tuple[str, ...]] = tuple(decode.DECODERS)
     SEMSEG_CLASSES: ClassVar[tuple[str, ...]] = SEMSEG_CLASSES
     """Names of the semantic classes, by index."""
+    classes: ClassVar[Mapping[str, int]] = {"semseg": len(SEMSEG_CLASSES), "human_parts": NUM_PARTS, "saliency": 2}
     NUM_PARTS: ClassVar[int] = NUM_PARTS
     """Classes of ``human_parts``, background included."""
 

@@ -130,7 +130,6 @@ class Selective(Method):
             groups=groups,
             affinity=self.affinity.values.clone(),
             scalars={
-                "groups/count": float(len(self.groups)),
                 "groups/regroup_failures": float(self.regroup_failures),
             },
         )

@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import io
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainables import checkpoint
+from trainables.config import load_trial, trial_key
+from trainables.errors import CheckpointError, DataError
+from trainables.presets import merge
+from trainables.session import Session, TrialTask
+
+
+def task(tiny: dict[str, Any], data_root: Path, file: Path | None = None, **over: Any) -> TrialTask:
+    config = load_trial(merge(tiny, over))
+    return TrialTask(trial_key(config), config.to_dict(), str(data_root), str(file) if file else None)
+
+
+def finish(session: Session) -> list[Any]:
+    reports = [session.advance(0.0)]
+    while not reports[-1].over:
+        reports.append(session.advance(0.0))
+    return reports
+
+
+def test_reports_add_up_to_the_whole_history(tiny: dict[str, Any], data_root: Path) -> None:
+    session = Session(task(tiny, data_root))
+    reports = finish(session)
+    assert len(reports) == 6  # a chunk of no seconds is one iteration
+    assert [r.first for r in reports] == [True] + [False] * 5
+    assert [r.iteration for r in reports] == [1, 2, 3, 4, 5, 6]
+    assert sum((r.points for r in reports), []) == session.trainer.history.points
+    assert reports[-1].done
+    assert reports[-1].history is None
+    assert reports[-1].costs["iterations"] == 6
+
+
+def test_a_method_with_groups_hands_over_its_history_at_the_end(tiny: dict[str, Any], data_root: Path) -> None:
+    reports = finish(Session(task(tiny, data_root, method="selective")))
+    assert all(r.history is None for r in reports[:-1])
+    history = reports[-1].history
+    assert history["affinity"].shape == (3, 3, 3)
+    assert history["group"].shape == (3, 3)
+    assert list(history["iteration"]) == [2, 4, 6]
+    assert list(history["tasks"]) == ["depth_zbuffer", "normal", "principal_curvature"]
+    for together, count in zip(history["together"], history["count"], strict=True):
+        assert (together.diagonal() == 1).all()
+        assert 1 <= count <= 3
+
+
+def test_a_second_attempt_replays_what_the_first_reported_and_ends_the_same(
+    tiny: dict[str, Any], data_root: Path, tmp_path: Path
+) -> None:
+    undisturbed = finish(Session(task(tiny, data_root)))
+    file = tmp_path / "trial.ckpt"
+    first = Session(task(tiny, data_root, file), checkpoint_seconds=0.0)
+    for _ in range(4):
+        first.advance(0.0)
+    second = Session(task(tiny, data_root, file), checkpoint_seconds=0.0)
+    assert second.trainer.iteration == 4
+    again = finish(second)
+    assert again[0].first
+    assert sum((r.points for r in again), []) == sum((r.points for r in undisturbed), [])
+
+
+def test_divergence_is_a_report_and_not_an_error(tiny: dict[str, Any], data_root: Path) -> None:
+    session = Session(task(tiny, data_root, optim={"lr": 1e38}))
+    reports = finish(session)
+    assert not reports[-1].done
+    assert reports[-1].diverged is not None
+    assert reports[-1].diverged.startswith("diverged by iteration")
+
+
+def test_a_damaged_checkpoint_is_said_and_the_trial_starts_over(
+    tiny: dict[str, Any], data_root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "trial.ckpt"
+    session = Session(task(tiny, data_root, file))
+    session.advance(0.0)
+    session.save()
+    data = bytearray(file.read_bytes())
+    data[-100] ^= 1
+    file.write_bytes(bytes(data))
+    with caplog.at_level(logging.WARNING):
+        again = Session(task(tiny, data_root, file))
+    assert again.trainer.iteration == 0
+    assert "damaged (its checksum does not fit)" in caplog.text
+
+
+def test_a_checkpoint_of_another_trial_is_an_error(tiny: dict[str, Any], data_root: Path, tmp_path: Path) -> None:
+    file = tmp_path / "trial.ckpt"
+    session = Session(task(tiny, data_root, file))
+    session.save()
+    with pytest.raises(CheckpointError, match="is of trial"):
+        Session(task(tiny, data_root, file, seed=1))
+
+
+def test_a_worker_with_other_code_is_told_apart(tiny: dict[str, Any], data_root: Path) -> None:
+    right = task(tiny, data_root)
+    with pytest.raises(CheckpointError, match="driver and worker run different code"):
+        Session(TrialTask("0" * 64, right.config, right.data_root))
+
+
+def test_missing_data_is_named(tiny: dict[str, Any], tmp_path: Path) -> None:
+    session = Session(task(tiny, tmp_path))
+    with pytest.raises(DataError):
+        session.advance(0.0)
+
+
+def test_a_checkpoint_round_trips_and_leaves_no_part_behind(tmp_path: Path) -> None:
+    file = tmp_path / "deep" / "a.ckpt"
+    state = {"tensor": torch.arange(5), "nested": {"list": [1, 2.5, "x", None, True]}}
+    checkpoint.save(file, state, key="k", iteration=7)
+    checkpoint.save(file, state, key="k", iteration=8)
+    loaded = checkpoint.load(file, key="k")
+    assert torch.equal(loaded["tensor"], state["tensor"])
+    assert loaded["nested"] == state["nested"]
+    assert checkpoint.read_header(file).iteration == 8
+    assert [p.name for p in file.parent.iterdir()] == ["a.ckpt"]
+
+
+def test_a_checkpoint_is_not_replaced_by_a_write_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "a.ckpt"
+    checkpoint.save(file, {"x": 1}, key="k", iteration=1)
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        checkpoint.save(file, {"x": 2}, key="k", iteration=2)
+    assert checkpoint.load(file, key="k") == {"x": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["a.ckpt"]
+
+
+@given(cut=st.integers(0, 400), flip=st.booleans(), data=st.data())
+def test_a_damaged_checkpoint_never_loads(cut: int, flip: bool, data: st.DataObject) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "a.ckpt"
+        checkpoint.save(file, {"x": torch.arange(3)}, key="k", iteration=1)
+        whole = bytearray(file.read_bytes())
+        if flip:
+            whole[data.draw(st.integers(len(whole) - 200, len(whole) - 1))] ^= data.draw(st.integers(1, 255))
+        else:
+            del whole[len(whole) - 1 - cut :]
+        file.write_bytes(bytes(whole))
+        with pytest.raises(CheckpointError) as caught:
+            checkpoint.load(file, key="k")
+        assert str(file) in str(caught.value)
+
+
+def test_a_pickle_in_a_checkpoints_clothes_is_not_run(tmp_path: Path) -> None:
+    import hashlib
+    import pickle
+
+    class Evil:
+        def __reduce__(self) -> Any:
+            return (open, (str(tmp_path / "pwned"), "w"))
+
+    buffer = io.BytesIO()
+    torch.save({"x": Evil()}, buffer, pickle_module=pickle)
+    payload = buffer.getvalue()
+    header = {
+        "format": checkpoint.FORMAT,
+        "key": "k",
+        "iteration": 1,
+        "sha256": hashlib.sha256(payload).hexdigest(),
+        "size": len(payload),
+    }
+    file = tmp_path / "evil.ckpt"
+    file.write_bytes(json.dumps(header).encode() + b"\n" + payload)
+    with pytest.raises(pickle.UnpicklingError):
+        checkpoint.load(file, key="k")
+    assert not (tmp_path / "pwned").exists()
