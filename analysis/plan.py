@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from trainables.errors import StoreError
 
@@ -63,10 +63,18 @@ class PlanRow(_Record):
     """As tables show it."""
     axes: dict[str, Any] = Field(default_factory=dict)
     """What was varied, by axis."""
-    published: PublishedRow | None = None
-    """Where the paper prints it, if it does."""
+    published: tuple[PublishedRow, ...] = ()
+    """Where the paper prints it, perhaps in several tables."""
     cells: tuple[PlanCell, ...]
     """Every trial; a seed's result is the union of its cells' tasks."""
+
+    @field_validator("published", mode="before")
+    @classmethod
+    def _several(cls, value: Any) -> Any:
+        """One reference may stand without its list, none as null."""
+        if value is None:
+            return ()
+        return (value,) if isinstance(value, dict) else value
 
 
 class Plan(_Record):

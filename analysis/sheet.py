@@ -82,15 +82,10 @@ def sheet_of(table: pd.DataFrame) -> Sheet:
     columns = []
     for entry in table.attrs["columns"]:
         values = table[entry["name"]].tolist()
-        spread: list[float] | None = None
         match entry["role"]:
             case c.TASK:
                 texts = _fixed(values)
-            case c.DELTA_M:
-                texts, spread = [_percent(value) for value in values], table[c.DELTA_M_SD].tolist()
-            case c.PUBLISHED:
-                texts, spread = [_percent(value) for value in values], table[c.PUBLISHED_SPREAD].tolist()
-            case c.PUBLISHED_RECOMPUTED:
+            case c.DELTA_M | c.PUBLISHED | c.PUBLISHED_RECOMPUTED:
                 texts = [_percent(value) for value in values]
             case c.GROUPS | c.SECONDS:
                 texts = [short_number(value) for value in values]
@@ -102,7 +97,8 @@ def sheet_of(table: pd.DataFrame) -> Sheet:
         if optional and set(texts) == {DASH}:
             continue
         ranks = _ranks(values, texts, compared, entry["direction"])
-        spreads = ["" if spread is None or math.isnan(sd) else f"{sd:.2f}" for sd in spread or [math.nan] * len(values)]
+        spread = table[entry["spread"]].tolist() if entry["spread"] else [math.nan] * len(values)
+        spreads = ["" if math.isnan(sd) else f"{sd:.2f}" for sd in spread]
         cells = tuple(Cell(text, sd, rank) for text, sd, rank in zip(texts, spreads, ranks, strict=True))
         columns.append(Column(clean(entry["header"]), entry["direction"], entry["role"], cells))
     marks, notes = _notes(labels, table[c.NOTE].tolist())

@@ -5,56 +5,34 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
-from analysis.plan import Plan, PlanRow
+from analysis.plan import Plan
 from analysis.records import Records
-from analysis.reference import known_errors, published_backbone, published_datasets
+from analysis.reference import known_errors
+from analysis.tables.published import Place, places_of, settings_of
 from analysis.tables.results import RowResult
 from study import schema
-from trainables.errors import ConfigError
 
-_DATASETS = {"taskonomy": "Taskonomy", "nyud": "NYUD-v2", "pascal_context": "PASCAL-Context"}
 PAPER_PROFILE = "paper"
-
-
-def published_place(plan: Plan, row: PlanRow) -> tuple[str, str, str | None] | None:
-    """Table, row and data set the paper prints a row at; None where it does not.
-
-    The plan names the data set, or its task set does; a table that covers one only needs no name.
-
-    Raises:
-        ConfigError: the paper prints no such table or row.
-    """
-    if row.published is None:
-        return None
-    datasets = published_datasets(row.published.table)
-    dataset = row.published.dataset or (plan.task_set if plan.task_set in datasets else None)
-    place = (row.published.table, row.published.row, dataset)
-    published_backbone(*place)
-    return place
 
 
 def footnotes(records: Records, results: Mapping[str, RowResult], baseline: Mapping[str, float]) -> list[str]:
     """Every footnote of a study's table, in order; ``baseline`` is task name to value, empty without one."""
     plan = records.plan
-    places: list[tuple[str, str, str | None]] = []
-    problems: list[str] = []
-    for row in plan.rows:
-        try:
-            place = published_place(plan, row)
-        except ConfigError as error:
-            problems.append(f"{row.label}: {error}")
-        else:
-            places += [place] if place else []
+    found = [places_of(plan, row) for row in plan.rows]
+    places = [place for row_places, _ in found for place in row_places]
+    settings = list(settings_of(plan).values())
+    apart = [f"published numbers of different settings ({', '.join(settings)}) do not compare with each other"]
     return [
         _measured(records, places),
+        *(apart if len(settings) > 1 else []),
         *_against(plan, results, baseline),
         *_mixed(records),
-        *problems,
+        *(problem for _, problems in found for problem in problems),
         *_errors(places),
     ]
 
 
-def _measured(records: Records, places: list[tuple[str, str, str | None]]) -> str:
+def _measured(records: Records, places: list[Place]) -> str:
     plan = records.plan
     complete = records.trials[records.trials["status"] == schema.COMPLETE]
     if complete.empty:
@@ -71,17 +49,16 @@ def _measured(records: Records, places: list[tuple[str, str, str | None]]) -> st
     return text if plan.profile == PAPER_PROFILE else f"{text}: compare orders, not values"
 
 
-def _published(places: list[tuple[str, str, str | None]]) -> str:
-    """``Taskonomy, ViT-L (Table 4), ViT-B (Table D.5)``."""
-    datasets = _distinct(dataset or published_datasets(table)[0] for table, _, dataset in places)
+def _published(places: list[Place]) -> str:
+    """``Taskonomy, ViT-L (Table 4), ViT-B (Table D.1, D.5)``."""
     settings: dict[str, list[str]] = {}
-    for table, row, dataset in places:
-        settings.setdefault(published_backbone(table, row, dataset), []).append(table.partition(":")[0])
+    for place in places:
+        settings.setdefault(place.backbone, []).append(place.paper_table)
     shown = [
-        f"{backbone or 'backbone not named'} (Table {', '.join(_distinct(tables))})"
+        f"{backbone or 'backbone not named'} (Table {', '.join(sorted(_distinct(tables)))})"
         for backbone, tables in settings.items()
     ]
-    return ", ".join([*(_DATASETS.get(name, name) for name in datasets), *shown])
+    return ", ".join([*_distinct(place.dataset_name for place in places), *shown])
 
 
 def _against(plan: Plan, results: Mapping[str, RowResult], baseline: Mapping[str, float]) -> list[str]:
@@ -112,14 +89,14 @@ def _mixed(records: Records) -> list[str]:
     return notes
 
 
-def _errors(places: list[tuple[str, str, str | None]]) -> list[str]:
+def _errors(places: list[Place]) -> list[str]:
     """Known errors of the rows shown; rows that share one are named together."""
     rows: dict[tuple[str, str], list[str]] = {}
-    for table, row, _ in places:
-        for error in known_errors(table, row):
-            rows.setdefault((table, error.note), []).append(error.row)
+    for place in places:
+        for error in known_errors(place.table, place.row):
+            rows.setdefault((place.paper_table, error.note), []).append(error.row)
     return [
-        f"Table {table.partition(':')[0]}{''.join(f', {name}' for name in _distinct(names))}: {note}"
+        f"Table {table}{''.join(f', {name}' for name in _distinct(names))}: {note}"
         for (table, note), names in rows.items()
     ]
 

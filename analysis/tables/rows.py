@@ -9,28 +9,28 @@ import pandas as pd
 
 from analysis.plan import Plan, PlanRow
 from analysis.records import Records
-from analysis.reference import published_delta_m, published_spread, recomputed_delta_m
 from analysis.stats import summarize
 from analysis.tables import columns as c
-from analysis.tables.footnotes import footnotes, published_place
+from analysis.tables.footnotes import footnotes
+from analysis.tables.published import places_of, settings_of, suffix
 from analysis.tables.results import RowResult, gain, row_results
-from trainables.errors import ConfigError
 
 
 def rows_table(records: Records) -> pd.DataFrame:
     """A study's rows with their final test metrics.
 
     Index: the row's label. Columns: the mean of each task over the seeds there are (under its abbreviation);
-        ``delta_m`` in percent, ``delta_m_sd``, ``delta_m_ci95`` (half width), ``delta_m_paired_spread`` as
-        :mod:`analysis.stats` defines them; ``n``, the number of seeds with every task; ``published``,
-        ``published_spread``, ``published_recomputed`` in percent; ``trunk_passes`` and ``seconds`` of a seed (summed
-        over its trials), mean over seeds; ``note``, what is missing and why.
+    ``delta_m`` in percent, ``delta_m_sd``, ``delta_m_ci95`` (half width), ``delta_m_paired_spread`` as
+    :mod:`analysis.stats` defines them; ``n``, the number of seeds with every task; ``published``, ``published_spread``,
+    ``published_recomputed`` in percent, and again per backbone (``published_vit_l``) where the rows were published for
+    several; ``trunk_passes`` and ``seconds`` of a seed (summed over its trials), mean over seeds; ``note``, what is
+    missing and why.
 
     A seed whose trials are not all complete is left out and noted. A trial that diverged makes the numbers it was to
     give NaN, whatever the other seeds say: the mean of the seeds that survived would flatter the row.
 
-    ``attrs``: ``title``, ``study``, ``profile``, ``baseline`` (label), ``row_ids``, ``columns`` (name, header, role,
-    direction of each) and ``footnotes``.
+    ``attrs``: ``title``, ``study``, ``profile``, ``baseline`` (label), ``row_ids``, ``columns`` (see
+    :func:`analysis.tables.columns.column`) and ``footnotes``.
     """
     plan = records.plan
     results = row_results(records)
@@ -84,14 +84,13 @@ def _line(plan: Plan, results: dict[str, RowResult], result: RowResult, baseline
 
 
 def _published(plan: Plan, row: PlanRow) -> dict[str, float]:
-    try:
-        place = published_place(plan, row)
-    except ConfigError:  # named in a footnote: a wrong reference must not hide what was measured
-        place = None
-    if place is None:
-        return dict.fromkeys((c.PUBLISHED, c.PUBLISHED_SPREAD, c.PUBLISHED_RECOMPUTED), math.nan)
-    return {
-        c.PUBLISHED: published_delta_m(*place),
-        c.PUBLISHED_SPREAD: published_spread(*place),
-        c.PUBLISHED_RECOMPUTED: recomputed_delta_m(*place),
-    }
+    """The first place the row is printed at, and the first of each setting; columns without one are left out."""
+    places, _ = places_of(plan, row)
+    settings = settings_of(plan)
+    numbers: dict[str, float] = {}
+    for place in places:
+        for end in ("", suffix(settings[place.setting])):
+            numbers.setdefault(c.PUBLISHED + end, place.delta_m)
+            numbers.setdefault(c.PUBLISHED_SPREAD + end, place.spread)
+            numbers.setdefault(c.PUBLISHED_RECOMPUTED + end, place.recomputed)
+    return numbers

@@ -21,9 +21,6 @@ def table4_d5(records: Records) -> pd.DataFrame:
     place = table.columns.to_list().index(c.TRUNK_PASSES)
     table.insert(place, c.GROUPS, _mean_groups(records))
     table.attrs["columns"].insert(place, c.column(c.GROUPS, "mean groups", c.GROUPS))
-    table.attrs["footnotes"].append(
-        "Table 4 was published for ViT-L, Table D.5 for ViT-B: their published numbers do not compare with each other"
-    )
     return table
 
 

@@ -144,7 +144,7 @@ def test_json_is_complete_and_strict(table):
     assert data["rows"][1]["id"] == "gd"
     assert data["rows"][1]["delta_m"] == table.loc["gd", "delta_m"]
     assert data["rows"][6]["delta_m"] is None
-    assert data["columns"][0] == {"name": "De", "header": "De", "role": "task", "direction": "down"}
+    assert data["columns"][0] == {"name": "De", "header": "De", "role": "task", "direction": "down", "spread": ""}
     assert data["footnotes"] == table.attrs["footnotes"]
 
 

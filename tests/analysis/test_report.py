@@ -88,7 +88,7 @@ def test_the_chart(evil):
     assert len(bars) == 1  # the baseline has none by definition, row b has no value
     tips = [title.text for title in root.iter("title")]
     assert "measured +2.50 ± 3.54" in tips
-    assert "published -4.24" in tips
+    assert "published: -4.24" in tips
     texts = [text.text for text in root.iter("text")]
     assert "no value" in texts
     # The bar starts at zero and ends at 2.5 of an axis whose ticks say where they are.

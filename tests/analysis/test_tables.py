@@ -8,6 +8,7 @@ from pandas import DataFrame
 from synthetic_records import SyntheticStore, baseline_row, cell, plan, row
 
 from analysis.records import Records
+from analysis.render import render
 from analysis.tables import TABLES, make_table, rows_table
 
 
@@ -193,7 +194,11 @@ def test_published_numbers_and_their_footnotes(store: SyntheticStore):
     assert joint["published_recomputed"] == pytest.approx(-8.65, abs=0.01)
     assert table.loc["Random 2", "published_recomputed"] == pytest.approx(-4.228, abs=0.001)
     assert table.loc[["Single task", "Typo"], "published"].isna().all()
+    per_backbone = table.loc["Random 2", ["published", "published_vit_b", "published_vit_l"]]
+    assert per_backbone.tolist()[:2] == [-4.24, -4.24]
+    assert math.isnan(per_backbone["published_vit_l"])
     notes = table.attrs["footnotes"]
+    assert "published numbers of different settings (ViT-L, ViT-B) do not compare with each other" in notes
     assert notes[0] == (
         "measured on scenes at profile cpu (vit_pico, cpu); published: Taskonomy, ViT-L (Table 4), ViT-B (Table D.5), "
         "40,000 iterations: compare orders, not values"
@@ -202,6 +207,27 @@ def test_published_numbers_and_their_footnotes(store: SyntheticStore):
     assert any("Typo: unknown row of published table 'D.5'" in note and "'Random (M=2)'" in note for note in notes)
     assert table["groups"].tolist()[2] == 3.0
     assert math.isnan(joint["groups"])
+
+
+def test_a_row_published_for_two_backbones_shows_both(store: SyntheticStore):
+    both = [{"table": "4:grouping", "row": "selective"}, {"table": "D.5", "row": "Ours"}]
+    store.study(plan([row("ours", [cell("o-0", 0)], "Ours", both)], baseline=None))
+    table = rows_table(Records.load(store.home, "toy"))
+    line = table.loc["Ours"]
+    assert (line["published"], line["published_vit_l"], line["published_vit_b"]) == (-1.42, -1.42, -0.64)
+    assert line["published_spread_vit_l"] == 0.208
+    assert line["published_recomputed_vit_b"] == pytest.approx(-0.636, abs=0.001)
+    shown = render(table, "markdown").splitlines()
+    assert shown[2].startswith("| | De ↓ | Se ↑ | Delta\\_m % ↑ | n | published ViT-L % | published ViT-B % |")
+    assert "| -1.42 ± 0.21 | -0.64 |" in shown[4]
+
+
+def test_one_setting_needs_no_columns_of_its_own(store: SyntheticStore):
+    place = {"table": "D.5", "row": "Heterogeneous"}
+    store.study(plan([row("h", [cell("h-0", 0)], published=place)], baseline=None))
+    table = rows_table(Records.load(store.home, "toy"))
+    assert not [name for name in table if name.startswith("published_vit")]
+    assert "| published % | recomputed % |" in render(table, "markdown")
 
 
 def test_a_published_table_of_several_data_sets_goes_by_the_task_set(store: SyntheticStore):
