@@ -15,7 +15,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -29,8 +29,8 @@ MANIFEST = "manifest.json"
 FORMAT = 1
 """Of the folder's layout and its manifest."""
 
-Samples = Iterable[tuple[str, Mapping[str, np.ndarray]]]
-"""(split, arrays of one sample by name), each split's samples in order."""
+Samples = Generator[tuple[str, Mapping[str, np.ndarray]], None, None]
+"""(split, arrays of one sample by name), each split's samples in order. Closed when the build fails."""
 
 
 @dataclass(frozen=True)
@@ -247,7 +247,8 @@ def _build(key: Key, root: Path, produce: Callable[[], Samples]) -> None:
     building = root / f"{prefix}{os.getpid()}"
     building.mkdir()
     try:
-        files = _write_samples(key, building, produce())
+        with contextlib.closing(produce()) as samples:
+            files = _write_samples(key, building, samples)
         manifest = {
             "format": FORMAT,
             "name": key.name,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from trainables.data.scenes import Scenes, ScenesConfig
+from trainables.data.scenes import Scenes, ScenesConfig, ScenesSplit
 
 
 @pytest.fixture(scope="session")
@@ -18,3 +18,8 @@ def small_root(small_config: ScenesConfig, tmp_path_factory: pytest.TempPathFact
     root = tmp_path_factory.mktemp("data")
     Scenes.prepare(small_config, root)
     return root
+
+
+@pytest.fixture(scope="session")
+def small_split(small_config: ScenesConfig, small_root: Path) -> ScenesSplit:
+    return Scenes.open(small_config, small_root, "train")

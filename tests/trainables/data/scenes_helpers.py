@@ -25,11 +25,15 @@ def primitive(
 
 
 def wall(depth: float) -> Primitive:
-    return primitive("plane", (0.0, 0.0, depth), rotation=frame_along(np.array([0.0, 0.0, -1.0])), instance=0, semantic=0)
+    return primitive(
+        "plane", (0.0, 0.0, depth), rotation=frame_along(np.array([0.0, 0.0, -1.0])), instance=0, semantic=0
+    )
 
 
 def floor(height: float) -> Primitive:
-    return primitive("plane", (0.0, height, 0.0), rotation=frame_along(np.array([0.0, -1.0, 0.0])), instance=1, semantic=1)
+    return primitive(
+        "plane", (0.0, height, 0.0), rotation=frame_along(np.array([0.0, -1.0, 0.0])), instance=1, semantic=1
+    )
 
 
 def scene(*primitives: Primitive, size: int = 33, fov: float = 60.0, pitch: float = 0.0) -> Scene:

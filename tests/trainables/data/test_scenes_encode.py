@@ -29,7 +29,7 @@ def test_euclidean_over_zbuffer_is_the_obliqueness_of_the_pixel() -> None:
 @pytest.mark.parametrize(
     ("pitch", "code"),
     # Tilted down by p the floor's normal is (0, -cos p, -sin p): the published example (128, ~2, 112) is p = 7 degrees.
-    [(0.0, [128, 0, 128]), (7.0, [128, 1, 112]), (90.0, [128, 128, 0])],
+    [(0.0, [128, 0, 128]), (7.0, [128, 1, 112]), (60.0, [128, 64, 17])],
 )
 def test_floor_is_coded_with_y_down(pitch: float, code: list[int]) -> None:
     frame = cast(scene(wall(1e6), floor(1.5), pitch=pitch))

@@ -33,7 +33,7 @@ def test_occlusion_edge_of_a_step() -> None:
     depth = np.full((12, 12), near, dtype=np.uint16)
     depth[:, 6:] = far
     edges = filters.edge_occlusion(depth)
-    # sqrt(2048 / 65536) - sqrt(512 / 65536) over sqrt(2), on the two columns beside the step; the mask drops the border.
+    # The step of sqrt(depth / 65536), over sqrt(2), on the two columns beside it; the mask drops the border.
     height = (np.sqrt(2048) - np.sqrt(512)) / 256 / np.sqrt(2)
     expected = np.zeros((12, 12))
     expected[1:-1, 5:7] = round(height * 65535)
@@ -48,7 +48,9 @@ def test_occlusion_edge_next_to_a_hole_is_dropped() -> None:
 
 def test_texture_edge_is_sobel_of_the_normalised_blur(picture: np.ndarray) -> None:
     gray = filters.gray(picture)
-    blurred = ndimage.gaussian_filter(gray, 3, mode="constant") / ndimage.gaussian_filter(np.ones_like(gray), 3, mode="constant")
+    blurred = ndimage.gaussian_filter(gray, 3, mode="constant") / ndimage.gaussian_filter(
+        np.ones_like(gray), 3, mode="constant"
+    )
     np.testing.assert_allclose(filters.edge_texture(gray), sobel_by_hand(blurred) * 65535, atol=1.0)
 
 

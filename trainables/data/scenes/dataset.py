@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -128,23 +129,22 @@ def _key(config: ScenesConfig) -> store.Key:
     )
 
 
-def _produce(
-    config: ScenesConfig, workers: int, progress: Progress | None
-) -> Iterator[tuple[str, Mapping[str, np.ndarray]]]:
+def _produce(config: ScenesConfig, workers: int, progress: Progress | None) -> store.Samples:
     """Every sample, split by split, in order."""
     sizes = Scenes.sizes(config)
     todo = [(split, index) for split in SPLITS for index in range(sizes[split])]
     make = partial(_make, config)
-    samples = map(make, todo) if workers <= 1 else _in_parallel(make, todo, workers)
-    for done, ((split, _), sample) in enumerate(zip(todo, samples, strict=True), start=1):
-        yield split, sample
-        if progress is not None:
-            progress(done, len(todo))
+    samples = (make(which) for which in todo) if workers <= 1 else _in_parallel(make, todo, workers)
+    with closing(samples):
+        for done, ((split, _), sample) in enumerate(zip(todo, samples, strict=True), start=1):
+            yield split, sample
+            if progress is not None:
+                progress(done, len(todo))
 
 
 def _in_parallel(
     make: partial[dict[str, np.ndarray]], todo: list[tuple[str, int]], workers: int
-) -> Iterator[dict[str, np.ndarray]]:
+) -> Generator[dict[str, np.ndarray], None, None]:
     workers = min(workers, len(todo))
     # A fresh interpreter: a fork would copy the locks of torch's and Ray's threads in whatever state they are.
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
