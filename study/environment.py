@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import sys
 from pathlib import Path
 
 from trainables.errors import StoreError
@@ -47,9 +48,10 @@ def ray_token(home: Path) -> Path:
 
     A token the user has configured is left alone.
     """
-    if "RAY_AUTH_MODE" in os.environ and ("RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ):
-        return Path(os.environ.get("RAY_AUTH_TOKEN_PATH", ""))
     path = home.absolute() / TOKEN_FILE
+    given = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    if "RAY_AUTH_MODE" in os.environ and ("RAY_AUTH_TOKEN" in os.environ or (given and Path(given).name != TOKEN_FILE)):
+        return Path(given or "")
     try:
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     except FileExistsError:
@@ -61,4 +63,10 @@ def ray_token(home: Path) -> Path:
             file.write(secrets.token_hex(32))
     os.environ["RAY_AUTH_MODE"] = "token"
     os.environ["RAY_AUTH_TOKEN_PATH"] = str(path)
+    if "ray" in sys.modules:
+        # Ray reads mode and token once, when it is first imported, and there is no public way to have it read them again.
+        from ray._raylet import AuthenticationTokenLoader, Config
+
+        Config.initialize("")
+        AuthenticationTokenLoader.instance().reset_cache()
     return path

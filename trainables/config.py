@@ -129,8 +129,8 @@ def load_trial(value: Mapping[str, Any], where: str = "") -> TrialConfig:
     """
     if not isinstance(value, Mapping):
         raise ConfigError(f"{where or 'config'}: a mapping of fields is wanted, got {value!r}")
-    config = TrialConfig.parse(expand_preset(value), where)
     try:
+        config = TrialConfig.parse(expand_preset(value))
         check(config)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}" if where else str(error)) from None

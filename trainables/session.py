@@ -7,6 +7,7 @@ give the same reports and the same bits.
 from __future__ import annotations
 
 import logging
+import os
 import platform
 import time
 from collections.abc import Mapping
@@ -61,7 +62,7 @@ class Report:
         done: the final metrics are among the points.
         diverged: why training left the finite numbers, in one line, if it did. The trial is over then, too.
         history: affinity and group arrays, with the last report.
-        worker: where it ran: device, host, torch threads.
+        worker: where it ran: device, host, process id, torch threads.
     """
 
     key: str
@@ -157,5 +158,6 @@ class Session:
         return {
             "device": f"{device.type} {name}".strip(),
             "host": platform.node(),
+            "pid": str(os.getpid()),
             "threads": str(torch.get_num_threads()),
         }

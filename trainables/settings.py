@@ -86,7 +86,8 @@ def component(registry: Registry[Any], value: Any, where: str) -> Any:
 def describe(error: ValidationError, model: type[BaseModel], where: str = "") -> str:
     """The first problem of ``error`` in one line: the field's path, what is wrong with it, and what is allowed."""
     problems = error.errors(include_url=False)
-    problem = problems[0]
+    # A misspelt field makes two problems, itself and the field it leaves missing; the typo is the one to say.
+    problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
     cause = problem.get("ctx", {}).get("error")
     if isinstance(cause, ConfigError):
         return str(cause)

@@ -39,7 +39,6 @@ class TuneExecutor:
     def run(self, tasks: Sequence[TrialTask], on_event: OnEvent) -> None:
         """Run all tasks; see :class:`study.executors.base.Executor`."""
         environment.quiet()
-        environment.ray_token(self.home.path)
         # Tune's own experiment snapshots serve nobody here: a run is resumed from the records and the trials'
         # checkpoints.
         os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", _SNAPSHOT_SECONDS)
@@ -55,6 +54,7 @@ class TuneExecutor:
         gpu = self.settings.gpus_per_trial if any(task.device == "cuda" for task in tasks) else 0.0
         started_here = not ray.is_initialized()
         if started_here:
+            environment.ray_token(self.home.path)
             with _quiet_output():
                 ray.init(
                     num_cpus=self.settings.workers * threads,

@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from study.executors import ExecutorSettings, Failure, LocalExecutor, TuneExecutor, make_executor
+from study.executors.relay import Relay, reason_of
+from study.home import Home
+from trainables.config import load_trial, trial_key
+from trainables.errors import ConfigError
+from trainables.presets import merge
+from trainables.session import Report, Session, TrialTask
+
+CHUNKS = ExecutorSettings(workers=2, chunk_seconds=0.0, checkpoint_seconds=0.0, max_failures=1)
+
+
+def make_tasks(tiny: dict[str, Any], data_root: Path, folder: Path, **over: Any) -> list[TrialTask]:
+    tasks = []
+    for method in ("gd", "selective"):
+        for seed in (0, 1):
+            config = load_trial(merge(tiny, {"method": method, "seed": seed, **over}))
+            key = trial_key(config)
+            tasks.append(TrialTask(key, config.to_dict(), str(data_root), str(folder / f"{key}.ckpt"), label=method))
+    return tasks
+
+
+def collect(run: Callable[[Callable[[Report | Failure], None]], None]) -> tuple[dict[str, list[Report]], list[Failure]]:
+    reports: dict[str, list[Report]] = {}
+    failures: list[Failure] = []
+
+    def on_event(event: Report | Failure) -> None:
+        if isinstance(event, Failure):
+            failures.append(event)
+        else:
+            if event.first:
+                reports[event.key] = []
+            reports[event.key].append(event)
+
+    run(on_event)
+    return reports, failures
+
+
+def outcome(reports: list[Report]) -> list[tuple[str, int, float]]:
+    return [(p.name, p.step, p.value) for r in reports for p in r.points]
+
+
+def here(task: TrialTask) -> list[tuple[str, int, float]]:
+    session = Session(TrialTask(task.key, task.config, task.data_root))
+    reports = [session.advance(1e9)]
+    assert reports[-1].done
+    return outcome(reports)
+
+
+def test_local_workers_give_the_bits_of_this_process(tiny: dict[str, Any], data_root: Path, tmp_path: Path) -> None:
+    tasks = make_tasks(tiny, data_root, tmp_path)
+    reports, failures = collect(lambda on: LocalExecutor(CHUNKS).run(tasks, on))
+    assert failures == []
+    assert {key: outcome(got) for key, got in reports.items()} == {task.key: here(task) for task in tasks}
+    assert all(got[-1].done for got in reports.values())
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.xdist_group("ray")
+def test_ray_workers_give_the_same_bits_with_actors_reused(
+    tiny: dict[str, Any], data_root: Path, tmp_path: Path
+) -> None:
+    home = Home(tmp_path / "home")
+    home.require()
+    tasks = make_tasks(tiny, data_root, tmp_path)
+    reports, failures = collect(lambda on: TuneExecutor(CHUNKS, home).run(tasks, on))
+    assert failures == []
+    assert {key: outcome(got) for key, got in reports.items()} == {task.key: here(task) for task in tasks}
+    assert not list(home.scratch.iterdir())
+
+
+def kill_a_worker_once(events: Callable[[Report | Failure], None]) -> Callable[[Report | Failure], None]:
+    done = False
+
+    def on_event(event: Report | Failure) -> None:
+        nonlocal done
+        events(event)
+        if not done and isinstance(event, Report) and event.iteration >= 3 and not event.over:
+            done = True
+            pid = int(event.worker["pid"])
+            assert pid != os.getpid()
+            os.kill(pid, signal.SIGKILL)
+
+    return on_event
+
+
+def test_a_killed_local_worker_is_replaced_and_its_trial_ends_with_the_same_bits(
+    tiny: dict[str, Any], data_root: Path, tmp_path: Path
+) -> None:
+    tasks = make_tasks(tiny, data_root, tmp_path, train={"budget": {"amount": 60}})[:2]
+    settings = ExecutorSettings(workers=1, chunk_seconds=0.0, checkpoint_seconds=0.0, max_failures=1)
+    reports, failures = collect(lambda on: LocalExecutor(settings).run(tasks, kill_a_worker_once(on)))
+    assert failures == []
+    assert {key: outcome(got) for key, got in reports.items()} == {task.key: here(task) for task in tasks}
+    workers = [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
+    assert workers == []
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.xdist_group("ray")
+def test_a_killed_ray_worker_is_replaced_and_its_trial_ends_with_the_same_bits(
+    tiny: dict[str, Any], data_root: Path, tmp_path: Path
+) -> None:
+    home = Home(tmp_path / "home")
+    home.require()
+    tasks = make_tasks(tiny, data_root, tmp_path, train={"budget": {"amount": 60}})[:2]
+    reports, failures = collect(lambda on: TuneExecutor(CHUNKS, home).run(tasks, kill_a_worker_once(on)))
+    assert failures == []
+    assert {key: outcome(got) for key, got in reports.items()} == {task.key: here(task) for task in tasks}
+
+
+def test_what_cannot_be_run_is_a_failure_with_its_reason_and_the_rest_goes_on(
+    tiny: dict[str, Any], data_root: Path, tmp_path: Path
+) -> None:
+    good = make_tasks(tiny, data_root, tmp_path)[0]
+    lost = TrialTask(make_tasks(tiny, data_root, tmp_path)[1].key, good.config | {"seed": 1}, str(tmp_path / "nowhere"))
+    reports, failures = collect(lambda on: LocalExecutor(CHUNKS).run([lost, good], on))
+    assert [failure.key for failure in failures] == [lost.key]
+    assert "\n" not in failures[0].reason
+    assert failures[0].traceback == ""  # a user error explains itself
+    assert reports[good.key][-1].done
+
+
+def test_an_error_in_the_driver_ends_the_run_and_its_workers(
+    tiny: dict[str, Any], data_root: Path, tmp_path: Path
+) -> None:
+    def on_event(event: Report | Failure) -> None:
+        raise RuntimeError("the store is gone")
+
+    with pytest.raises(RuntimeError, match="the store is gone"):
+        LocalExecutor(CHUNKS).run(make_tasks(tiny, data_root, tmp_path), on_event)
+
+
+def test_the_relay_keeps_the_first_error_and_drops_what_follows() -> None:
+    seen = []
+
+    def on_event(event: Report | Failure) -> None:
+        seen.append(event)
+        raise OSError("disk full")
+
+    relay = Relay(on_event)
+    for key in ("a", "b"):
+        relay._pass(Failure(key, "x"))
+    assert len(seen) == 1
+    with pytest.raises(OSError, match="disk full"):
+        relay.raise_pending()
+
+
+def test_a_trial_that_says_nothing_is_a_failure() -> None:
+    failures: list[Any] = []
+    relay = Relay(failures.append)
+    relay.ended.add("a")
+    relay.fail_silent(["a", "b"])
+    assert failures == [Failure("b", "ended without reporting its final metrics")]
+
+
+def test_remote_errors_become_one_line() -> None:
+    assert reason_of(None) == "failed without an error"
+    assert reason_of(RuntimeError("Traceback\n  File\nValueError: bad\n")) == "ValueError: bad"
+    error = RuntimeError("outer")
+    error.cause = KeyError("x")  # type: ignore[attr-defined]
+    assert reason_of(error) == "KeyError: 'x'"
+
+
+def test_an_unknown_executor_names_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="unknown executor 'locl'; did you mean 'local'"):
+        make_executor("locl", CHUNKS, Home(tmp_path))

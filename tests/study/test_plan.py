@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from search_spaces import Axis, apply, axes_from, grid
+from study.plan import Plan, make_plan
+from study.spec import StudySpec, load_spec, parse_spec, profile, profiles, spec_names
+from trainables.errors import ConfigError
+
+SPEC = """
+id: little
+title: A little study
+profile: smoke
+base:
+  tasks: {include: [normal, reshading]}
+baseline: single
+rows:
+  - {id: single, label: Single, set: {method: single_task}, per_task: true}
+  - {id: gd, label: GD, set: {method: gd}, published: [{table: D.1, row: GD}]}
+  - id: beta
+    label: "beta={method.beta}"
+    set: {method: selective}
+    axes: {method.beta: [1e-3, 1e-2]}
+    published: [{table: D.4, row: "beta={method.beta}"}]
+  - {id: again, label: Default, set: {method: selective}}
+"""
+
+
+def little(text: str = SPEC) -> StudySpec:
+    return parse_spec(text, "little.yaml")
+
+
+def changed(old: str, new: str) -> str:
+    assert old in SPEC
+    return SPEC.replace(old, new)
+
+
+def rows(plan: Plan) -> dict[str, list[str]]:
+    return {row.id: [trial.label for trial in row.trials] for row in plan.rows}
+
+
+def test_rows_axes_seeds_and_tasks_become_trials() -> None:
+    plan = make_plan(little(), seeds=2)
+    assert rows(plan) == {
+        "single": [
+            "Single | normal | seed 0",
+            "Single | reshading | seed 0",
+            "Single | normal | seed 1",
+            "Single | reshading | seed 1",
+        ],
+        "gd": ["GD | seed 0", "GD | seed 1"],
+        "beta_0_001": ["beta=0.001 | seed 0", "beta=0.001 | seed 1"],
+        "beta_0_01": ["beta=0.01 | seed 0", "beta=0.01 | seed 1"],
+        "again": ["Default | seed 0", "Default | seed 1"],
+    }
+
+
+def test_equal_cells_are_one_trial() -> None:
+    plan = make_plan(little(), seeds=1)
+    by_id = {row.id: row for row in plan.rows}
+    assert by_id["again"].trials[0].key == by_id["beta_0_001"].trials[0].key
+    assert plan.named == 6
+    assert len(plan.trials) == 5
+
+
+def test_replicates_share_a_cell_and_are_paired_by_seed() -> None:
+    plan = make_plan(little(), seeds=3)
+    for row in plan.rows:
+        assert [trial.seed for trial in row.trials if trial.tasks == row.trials[0].tasks] == [0, 1, 2]
+        assert len({trial.cell_key for trial in row.trials if trial.tasks == row.trials[0].tasks}) == 1
+        assert len({trial.key for trial in row.trials}) == len(row.trials)
+
+
+def test_later_fields_win_profile_base_row_axis_override() -> None:
+    text = changed("title: A little study", "title: x\nprofiles: {smoke: {seeds: 2, set: {optim: {lr: 0.5}}}}")
+    plan = make_plan(little(text), overrides={"train.batch_size": 2})
+    assert len(plan.seeds) == 2
+    config = plan.rows[1].trials[0].config
+    assert (config.optim.lr, config.train.batch_size, config.train.budget.amount) == (0.5, 2, 4)
+    assert plan.rows[3].trials[0].config.method.to_dict()["beta"] == 0.01
+
+
+def test_the_plan_as_recorded_joins_rows_with_trials() -> None:
+    plan = make_plan(little(), seeds=1)
+    record = plan.to_dict()
+    assert [task["name"] for task in record["tasks"]] == ["normal", "reshading"]
+    assert record["tasks"][0]["metric"] == "l1"
+    assert record["rows"][2]["published"] == [{"table": "D.4", "row": "beta=0.001"}]
+    assert [cell["tasks"] for cell in record["rows"][0]["cells"]] == [["normal"], ["reshading"]]
+    assert record["rows"][1]["cells"][0]["trial_key"] == plan.rows[1].trials[0].key
+    assert plan.digest() == make_plan(little(), seeds=1).digest()
+    assert plan.digest() != make_plan(little(), seeds=2).digest()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("baseline: single\n", "baseline: singel\n", "baseline: unknown row 'singel'; did you mean 'single'?"),
+        ("id: gd,", "id: single,", "rows.1.id: 'single' is taken by another row"),
+        ("rows:", "rowz:", "rowz: unknown field 'rowz'; did you mean 'rows'?"),
+        ("id: gd,", "id: G D,", "rows.1.id: string should match pattern"),
+        ("profile: smoke", "profile: smok", "profile: unknown profile 'smok'; did you mean 'smoke'?"),
+        ("title: A little study", "title: [1]", "title: should be a valid string"),
+        (
+            "profile: smoke",
+            "profile: smoke\nprofiles: {cpuu: {}}",
+            "profiles: unknown profile 'cpuu'; did you mean 'cpu'?",
+        ),
+        ("per_task: true", "per_task: maybe", "rows.0.per_task: should be a valid boolean"),
+    ],
+)
+def test_a_mistake_in_a_spec_names_file_and_field(old: str, new: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        little(changed(old, new))
+    assert str(caught.value).startswith("little.yaml: " + message)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("[1e-3, 1e-2]", "[]", "rows.2.axes.method.beta: an axis needs at least one value"),
+        ("[1e-3, 1e-2]", "[1e-3, 0.001]", "rows.2.axes.method.beta: the value 0.001 is given twice"),
+        ("[1e-3, 1e-2]", "1e-3", "rows.2.axes.method.beta: a list of values is wanted, got 0.001"),
+        ("{method.beta: [1e-3, 1e-2]}", "{method.bta: [1]}", "rows.2.label: unknown axis 'method.beta'; did you mean"),
+        ("[1e-3, 1e-2]", "[1e-3, 2]", "row 'beta': method.beta: should be less than or equal to 1, got 2"),
+        ("set: {method: gd}", "set: {method: {name: gd, steps: 2}}", "row 'gd': method.steps: unknown field 'steps'"),
+        ("set: {method: single_task}, per_task: true", "set: {method: single_task}", "row 'single': tasks.include: "),
+        ("[normal, reshading]", "[normal, reshadin]", "row 'single': tasks.include: unknown taskonomy task 'reshadin'"),
+    ],
+)
+def test_a_mistake_in_the_cells_names_row_and_field(old: str, new: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        make_plan(little(changed(old, new)))
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"profile_name": "gpuu"}, "unknown profile 'gpuu'; did you mean 'gpu'?"),
+        ({"seeds": 0}, "seeds: at least 1, got 0"),
+        ({"overrides": {"seed": 3}}, "seed: replicates are chosen by --seeds"),
+        ({"overrides": {"optim.lrr": 3}}, "row 'single': optim.lrr: unknown field 'lrr'; did you mean 'lr'?"),
+        ({"overrides": {"optim.lr": None}}, "row 'single': optim.lr: should be a valid number"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_named(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        make_plan(little(), **arguments)
+    assert str(caught.value).startswith(message)
+
+
+def test_an_unknown_study_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="unknown study 'table4_d'; did you mean 'table4_d5'"):
+        load_spec("table4_d")
+
+
+@pytest.mark.parametrize("name", spec_names())
+@pytest.mark.parametrize("scale", ["smoke", "cpu", "gpu"])
+def test_every_shipped_study_plans_at_every_embedded_profile(name: str, scale: str) -> None:
+    plan = make_plan(load_spec(name), scale)
+    assert plan.trials
+    assert all(len(row.trials) >= profile(scale).seeds for row in plan.rows)
+
+
+def test_the_ablation_has_the_rows_of_both_tables() -> None:
+    plan = make_plan(load_spec("table4_d5"))
+    published = {(p["table"], p["row"]) for row in plan.rows for p in row.published}
+    assert {row for table, row in published if table.startswith("4")} == {
+        "joint",
+        "separate",
+        "selective",
+        "forward",
+        "backward",
+    }
+    assert {row for table, row in published if table == "D.5"} == {"Heterogeneous", "Ours"} | {
+        f"Random (M={m})" for m in range(2, 7)
+    }
+    assert len(plan.seeds) >= 2
+
+
+def test_the_paper_profile_has_the_papers_settings() -> None:
+    settings = profiles()["paper"].set
+    assert settings["train"] == {"batch_size": 8, "budget": {"amount": 40000}}
+    assert settings["optim"] == {"lr": 2e-5, "weight_decay": 1e-6}
+    assert profiles()["paper"].seeds == 3
+
+
+def test_a_grid_is_the_product_of_its_axes_last_one_fastest() -> None:
+    axes = axes_from({"a": [1, 2], "b.c": ["x", "y"]}, "here")
+    assert list(grid(axes)) == [{"a": 1, "b.c": "x"}, {"a": 1, "b.c": "y"}, {"a": 2, "b.c": "x"}, {"a": 2, "b.c": "y"}]
+    assert list(grid([])) == [{}]
+    assert apply({"b": {"d": 0}}, {"b.c": "x"}) == {"b": {"d": 0, "c": "x"}}
+    assert Axis("a", (1, 2)).values == (1, 2)
