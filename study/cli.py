@@ -180,6 +180,7 @@ def run_command(
 ) -> int:
     """Train what a study lacks, then print its table. Run again, it takes up what was interrupted and skips what is
     finished."""
+    from analysis.delta_m import delta_m
     from study.executors import ExecutorSettings
     from study.runner import run_study
 
@@ -187,7 +188,9 @@ def run_command(
     where = Home.locate(home)
     console = Console(stderr=True, quiet=quiet)
     settings = ExecutorSettings(workers=workers or _workers(), gpus_per_trial=gpus_per_trial)
-    outcome = run_study(planned, where, executor=executor, settings=settings, device=device, console=console)
+    outcome = run_study(
+        planned, where, executor=executor, settings=settings, device=device, console=console, gain=delta_m
+    )
     _say_outcome(outcome, planned, console)
     if not outcome.interrupted:
         click.echo(_table_text(where, planned.spec.id, planned.profile, "text"))

@@ -72,6 +72,10 @@ class CostModel:
             measured &= known
         return Estimate(total, measured)
 
+    def seconds(self, trials: Iterable[Trial]) -> dict[str, float]:
+        """Each trial's training time by its key."""
+        return {trial.key: self.trial_seconds(trial.config)[0] for trial in trials}
+
     def trial_seconds(self, config: TrialConfig) -> tuple[float, bool]:
         """One trial's training time, and whether recorded trials of its kind say so."""
         from study.tracking import flatten

@@ -64,7 +64,8 @@ def ray_token(home: Path) -> Path:
     os.environ["RAY_AUTH_MODE"] = "token"
     os.environ["RAY_AUTH_TOKEN_PATH"] = str(path)
     if "ray" in sys.modules:
-        # Ray reads mode and token once, when it is first imported, and there is no public way to have it read them again.
+        # Ray reads mode and token once, when it is first imported, and there is no public way to have it read them
+        # again.
         from ray._raylet import AuthenticationTokenLoader, Config
 
         Config.initialize("")

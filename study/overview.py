@@ -91,7 +91,7 @@ def plan_overview(plan: Plan, home: Home, workers: int) -> PlanOverview:
     """Hold ``plan`` against the records of ``home``, which need not exist. ``shared`` counts a row's trials an
     earlier row has."""
     client = open_client(home) if home.database.exists() else None
-    finished = finished_keys(client) if client else {}
+    finished = finished_keys(client) if client else set()
     costs = CostModel(client)
     seen: set[str] = set()
     rows = []

@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from study.best import BestSoFar
 from study.plan import Plan, Trial
 from trainables.data.base import Progress as BuildProgress
 from trainables.session import Report
@@ -32,6 +33,8 @@ def duration(seconds: float) -> str:
 class StudyProgress:
     """Counts, running trials, time to go.
 
+    ``best``, once set, is asked for the best row so far.
+
     Args:
         console: where it is shown (standard error, so that a table on standard output stays clean).
         plan: what is run.
@@ -45,6 +48,8 @@ class StudyProgress:
         self.total = len(plan.trials)
         self.found = found
         self.workers = max(1, workers)
+        self.best: BestSoFar | None = None
+        self._values: dict[str, dict[str, float]] = {}
         self._left = dict(expected)
         self._expected = dict(expected)
         self.done = 0
@@ -79,6 +84,8 @@ class StudyProgress:
         if trial.key in self._expected:
             self._left[trial.key] = self._expected[trial.key] * (1.0 - report.progress)
         self._last[trial.key] = report.progress
+        values = self._values.setdefault(trial.key, {})
+        values.update((point.name, point.value) for point in report.points)
         if report.over:
             self._left.pop(trial.key, None)
             self._spent += report.costs["seconds"]
@@ -88,7 +95,10 @@ class StudyProgress:
                 self.failed += 1
                 self._line(trial, report.diverged)
             else:
+                if self.best is not None:
+                    self.best.add(trial, values)
                 self._line(trial, f"done in {duration(report.costs['seconds'])}")
+            del self._values[trial.key]
         self._bar(trial, report.progress, over=report.over)
         self._heartbeat()
 
@@ -114,6 +124,8 @@ class StudyProgress:
         running = sum(1 for key in self._last if key in self._left)
         parts.append(f"{running} running")
         parts.append(f"about {duration(self.to_go())} to go")
+        if self.best is not None and str(self.best):
+            parts.append(str(self.best))
         return ", ".join(parts)
 
     def _line(self, trial: Trial, what: str) -> None:

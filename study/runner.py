@@ -11,12 +11,13 @@ import torch
 from rich.console import Console
 
 from study import schema
+from study.best import BestSoFar, Gain
 from study.cost import CostModel
 from study.executors import Executor, ExecutorSettings, Failure, make_executor
 from study.home import Home
 from study.plan import Plan, Trial
 from study.progress import StudyProgress, build_bar
-from study.tracking import Tracker, finished_keys
+from study.tracking import Tracker, finished_runs
 from trainables import checkpoint
 from trainables.config import data_set_of
 from trainables.errors import CheckpointError, ConfigError
@@ -75,8 +76,11 @@ def run_study(
     settings: ExecutorSettings | None = None,
     device: str = "auto",
     console: Console | None = None,
+    gain: Gain | None = None,
 ) -> Outcome:
     """Train what the records lack of ``plan``.
+
+    ``gain`` is what "best so far" is judged by while it runs, on the validation split; without it nothing is said.
 
     Returns when every trial has ended; an interrupt (Ctrl-C) closes the open records and returns, too.
 
@@ -96,13 +100,22 @@ def run_study(
             orphans = tracker.close_orphans()
             if orphans:
                 console.print(f"closed {orphans} runs whose driver is gone", highlight=False)
-            finished = finished_keys(tracker.client)
+            finished = finished_runs(tracker.client)
             pending = [trial for trial in trials if trial.key not in finished]
             outcome.found = len(trials) - len(pending)
             if pending:
                 _check_checkpoints(pending, home)
                 prepare_data(pending, home, console, settings.workers)
-                _train(pending, tracker, engine, device, plan, outcome, console, settings)
+                expected = CostModel(tracker.client).seconds(pending)
+                view = StudyProgress(console, plan, outcome.found, expected, settings.workers)
+                if gain is not None:
+                    view.best = BestSoFar(plan, gain)
+                    for trial in trials:
+                        if trial.key in finished:
+                            view.best.add(trial, finished[trial.key].data.metrics)
+                # The longest first: a long trial started last would be waited for alone.
+                pending.sort(key=lambda trial: expected[trial.key], reverse=True)
+                _train(pending, tracker, engine, device, outcome, view)
             if outcome.interrupted:
                 status, reason = schema.INTERRUPTED, "stopped by the user"
             elif outcome.failures:
@@ -115,20 +128,10 @@ def run_study(
 
 
 def _train(
-    pending: list[Trial],
-    tracker: Tracker,
-    engine: Executor,
-    device: str,
-    plan: Plan,
-    outcome: Outcome,
-    console: Console,
-    settings: ExecutorSettings,
+    pending: Sequence[Trial], tracker: Tracker, engine: Executor, device: str, outcome: Outcome, view: StudyProgress
 ) -> None:
     home = tracker.home
-    model = CostModel(tracker.client)
-    expected = {trial.key: model.trial_seconds(trial.config)[0] for trial in pending}
     by_key = {trial.key: trial for trial in pending}
-    # The longest first: a long trial started last would be waited for alone.
     tasks = [
         TrialTask(
             key=trial.key,
@@ -138,9 +141,8 @@ def _train(
             device=device,
             label=trial.label,
         )
-        for trial in sorted(pending, key=lambda t: expected[t.key], reverse=True)
+        for trial in pending
     ]
-    view = StudyProgress(console, plan, outcome.found, expected, settings.workers)
 
     def on_event(event: Report | Failure) -> None:
         trial = by_key[event.key]

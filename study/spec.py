@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field
@@ -106,7 +107,17 @@ def spec_names() -> tuple[str, ...]:
 
 
 def load_spec(name: str) -> StudySpec:
-    """A study by id; raises :class:`ConfigError` for an unknown one (naming the nearest) or a mistake in its file."""
+    """A study by id, or from a YAML file by its path.
+
+    Raises:
+        ConfigError: the id is unknown (the nearest is named), or there is a mistake in the file.
+    """
+    if name.endswith((".yaml", ".yml")):
+        try:
+            return parse_spec(Path(name).read_text(encoding="utf-8"), name)
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+            raise ConfigError(f"{name}: cannot be read: {reason}") from None
     if name not in spec_names():
         raise ConfigError(unknown("study", name, spec_names()))
     source = files("study") / "specs" / f"{name}.yaml"

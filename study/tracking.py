@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sqlite3
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,16 +42,21 @@ def open_client(home: Home, *, create: bool = False) -> MlflowClient:
 
     Args:
         home: whose records.
-        create: make the database where there is none. First use by several processes at once fails in MLflow, so the
-            driver does this before any trial starts.
+        create: make the database where there is none.
 
     Raises:
         StoreError: there is no database and ``create`` is false, or the file is no usable MLflow database.
     """
     environment.quiet()
-    if not create and not home.database.exists():
-        raise StoreError(f"no records at {home.path}: run a study first, or name its folder with --home")
+    if not home.database.exists():
+        if not create:
+            raise StoreError(f"no records at {home.path}: run a study first, or name its folder with --home")
+        _create_database(home)
     _check_database(home.database)
+    return _connect(home.database)
+
+
+def _connect(path: Path) -> MlflowClient:
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     from mlflow import MlflowClient
@@ -58,16 +64,28 @@ def open_client(home: Home, *, create: bool = False) -> MlflowClient:
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
-        client = MlflowClient(tracking_uri=home.tracking_uri)
+        client = MlflowClient(tracking_uri=f"sqlite:///{path}")
         client.search_experiments(max_results=1)
     except (MlflowException, SQLAlchemyError) as error:
-        raise StoreError(f"{home.database}: cannot be opened by MLflow: {str(error).splitlines()[0]}") from None
-    if create:
-        # Readers (the MLflow UI) do not hold up the writer in this mode; it stays with the file.
-        with sqlite3.connect(home.database) as connection:
-            connection.execute("PRAGMA journal_mode=WAL")
-        connection.close()
+        raise StoreError(f"{path}: cannot be opened by MLflow: {str(error).splitlines()[0]}") from None
     return client
+
+
+def _create_database(home: Home) -> None:
+    """Make the database beside its place and move it there whole.
+
+    MLflow builds its tables step by step, and a second process that opens the file meanwhile makes both fail.
+    """
+    home.require()
+    with tempfile.TemporaryDirectory(dir=home.path, prefix=".new-records-") as folder:
+        path = Path(folder) / home.database.name
+        _connect(path)
+        with closing(sqlite3.connect(path)) as connection:
+            # Readers (the MLflow UI) do not hold up the writer in this mode; it stays with the file.
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        with suppress(FileExistsError):  # another process was first
+            os.link(path, home.database)
 
 
 def _check_database(path: Path) -> None:
@@ -83,14 +101,19 @@ def _check_database(path: Path) -> None:
         raise StoreError(f"{path}: not a usable database ({error}); move it away to start new records") from None
 
 
-def finished_keys(client: MlflowClient) -> dict[str, str]:
-    """Trial key to run id of every trial that is recorded whole, over all studies; the earliest where there are
+def finished_keys(client: MlflowClient) -> set[str]:
+    """Trial keys of every trial that is recorded whole, over all studies."""
+    return set(finished_runs(client))
+
+
+def finished_runs(client: MlflowClient) -> dict[str, Run]:
+    """Trial key to run of every trial that is recorded whole, over all studies; the earliest where there are
     several."""
-    done: dict[str, str] = {}
+    done: dict[str, Run] = {}
     trial, complete = f"tags.{schema.KIND} = '{schema.TRIAL_RUN}'", f"tags.{schema.STATUS} = '{schema.COMPLETE}'"
     query = f"{trial} and {complete} and attributes.status = 'FINISHED'"
     for run in search(client, query):
-        done.setdefault(run.data.tags[schema.TRIAL_KEY], run.info.run_id)
+        done.setdefault(run.data.tags[schema.TRIAL_KEY], run)
     return done
 
 

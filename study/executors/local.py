@@ -33,16 +33,19 @@ def _serve(connection: Connection, chunk_seconds: float, checkpoint_seconds: flo
     """A worker: takes trials one after another until it is sent ``None``."""
     # Ctrl-C reaches the whole process group; the driver decides what it means and stops its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    while (task := connection.recv()) is not None:
+    while True:
         try:
+            task = connection.recv()
+            if task is None:
+                return
             session = Session(task, checkpoint_seconds)
             while True:
                 report = session.advance(chunk_seconds)
                 connection.send(report)
                 if report.over:
                     break
-        except (BrokenPipeError, EOFError):
-            return
+        except (BrokenPipeError, ConnectionResetError, EOFError):
+            return  # the driver is gone
         except UserError as error:
             connection.send(_Raised(str(error), "", retry=False))
         except Exception as error:  # noqa: BLE001 - whatever a method raises is the driver's to record

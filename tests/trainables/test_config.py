@@ -165,7 +165,10 @@ def test_keys_do_not_move() -> None:
     assert trial_key(load_trial({})) == GOLDEN["defaults"]
 
 
-GOLDEN = {"selective": "", "defaults": ""}
+GOLDEN = {
+    "selective": "153a22d5dac85e7cd7a909b05e9f252138406fdf5585b529475c5343a4c6aeee",
+    "defaults": "774aa445929ac2b07c24f1fca7d44133f0936d43beb1303f027ca9a5b4e78a05",
+}
 
 
 def test_spelling_does_not_change_the_key() -> None:

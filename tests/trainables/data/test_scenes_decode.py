@@ -43,12 +43,20 @@ def test_metres_and_holes() -> None:
     [
         ("edge_texture", [0, 2621, 65535], [-1.0, 0.0, 1.0]),  # 0.08 * 65536 = 5242.88, clipped
         ("keypoints2d", [0, 164, 9000], [-1.0, 0.0, 1.0]),  # 0.005 * 65536 = 327.68, clipped
-        ("edge_occlusion", [0, 205, 1229], [-1.0, 0.0, 5.0]),  # 0.00625 * 65536 = 409.6, not clipped
         ("keypoints3d", [0, 32768, 65535], [-1.0, 0.0, 1.0]),
     ],
 )
 def test_scaled_labels_of_known_codes(label: str, values: list[int], expected: list[float]) -> None:
     assert decoded(label, values) == pytest.approx(expected, abs=2.5e-3)
+
+
+@pytest.mark.parametrize("size", [64, 512])
+def test_occlusion_edges_are_per_pixel_of_a_512_pixel_image_and_not_clipped(size: int) -> None:
+    stored = np.zeros((1, 1, size), dtype=np.uint16)
+    stored[0, 0, :3] = np.array([0, 204.8, 1228.8]) * 512 / size  # 0.00625 * 65536 = 409.6
+    out = decode.occlusion(stored)
+    assert out.shape == (1, 1, 1, size)
+    assert out[0, 0, 0, :3].tolist() == pytest.approx([-1.0, 0.0, 5.0], abs=5e-3)
 
 
 @pytest.mark.parametrize("label", ["segment_unsup2d", "segment_unsup25d"])

@@ -15,6 +15,9 @@ from trainables.data.scenes.encode import DEPTH_HOLE, DEPTH_STEPS
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+TASKONOMY_SIZE = 512
+"""Width of Taskonomy's images, in pixels."""
+
 CURVATURE_MEAN = (123.572, 120.1)
 CURVATURE_STD = (31.922, 21.658)
 
@@ -45,6 +48,15 @@ def signed(top: float, *, clip: bool) -> Decoder:
         return (out.clamp_(max=1.0) if clip else out).unsqueeze(1)
 
     return decode
+
+
+def occlusion(stored: np.ndarray) -> Tensor:
+    """uint16 (B, H, W) -> x / (0.00625 * 65536) to [-1, 1], not clipped, x per pixel of a 512-pixel image.
+
+    The edge is a gradient per pixel, and a pixel of a smaller image spans more of the scene: left as it is at 64 pixels,
+    its labels are eight times too large and this task's loss outweighs all others. At 512 it is Mod-Squad's label.
+    """
+    return signed(0.00625 * 65536.0 * TASKONOMY_SIZE / stored.shape[-1], clip=False)(stored)
 
 
 def normal(stored: np.ndarray) -> Tensor:
@@ -103,7 +115,7 @@ DECODERS: Mapping[str, tuple[str, Decoder]] = MappingProxyType(
     {
         "depth_euclidean": ("depth_euclidean", log_depth),
         "depth_zbuffer": ("depth_zbuffer", log_depth),
-        "edge_occlusion": ("edge_occlusion_blurred", signed(0.00625 * 65536.0, clip=False)),
+        "edge_occlusion": ("edge_occlusion_blurred", occlusion),
         "edge_texture": ("edge_texture", signed(0.08 * 65536.0, clip=True)),
         "keypoints2d": ("keypoints2d", signed(0.005 * 65536.0, clip=True)),
         "keypoints3d": ("keypoints3d", signed(65536.0, clip=False)),
