@@ -66,6 +66,7 @@ class Trainer:
             optimizer=self.optimizer,
             counters=self.counters,
             clip_norm=config.optim.clip_norm,
+            iterations_per_epoch=data_set.sizes(config.data)["train"] // config.train.batch_size,
         )
         self.method: Method = method_of(config)(config.method, update, derive(config.seed, "method"))
         self.random = RandomState(derive(config.seed, "torch"), self.device)
@@ -106,8 +107,8 @@ class Trainer:
     # ---- training --------------------------------------------------------------------------------
 
     def advance(self, iterations: int | None = None, seconds: float | None = None) -> None:
-        """Train until ``iterations`` more are done, ``seconds`` have passed (after at least one iteration), or the trial is
-        done, whichever is first.
+        """Train until ``iterations`` more are done, ``seconds`` have passed (after at least one iteration), or the
+        trial is done, whichever is first.
 
         Where it stops changes no result.
 

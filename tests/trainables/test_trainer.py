@@ -25,6 +25,11 @@ CASES: dict[str, dict[str, Any]] = {
     "selective, random groups": {"method": {"name": "selective", "grouping": {"name": "random", "groups": 2}}},
     "selective, heterogeneous": {"method": {"name": "selective", "beta": 0.9, "grouping": "heterogeneous"}},
     "selective, by affinity": {"method": {"name": "selective", "beta": 0.9, "order": "affinity"}},
+    "uw": {"method": {"name": "uw", "lr": 0.1}},
+    "dtp": {"method": {"name": "dtp", "reference_iterations": 2}},
+    "dwa": {"method": {"name": "dwa", "window": 2}},
+    "famo": {"method": {"name": "famo", "max_norm": 1.0}},
+    "imtl_l": {"method": {"name": "imtl_l", "decoder_grads": "plain"}},
     "bf16": {"method": "gd", "train": {"precision": "bf16"}},
 }
 
@@ -76,6 +81,12 @@ def test_interrupted_and_resumed_it_ends_with_the_same_bits(case: str, tiny: dic
     assert (arrays is None) == (again is None)
     for name in arrays or {}:
         assert np.array_equal(arrays[name], again[name], equal_nan=arrays[name].dtype.kind == "f")
+
+
+def test_a_method_knows_how_many_iterations_an_epoch_has(tiny: dict[str, Any], data_root: Path) -> None:
+    for batch_size, iterations in ((2, 4), (3, 2), (8, 1)):
+        trainer = make(tiny, data_root, train={"batch_size": batch_size})
+        assert trainer.method.update.iterations_per_epoch == iterations
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -72,6 +72,7 @@ class Update:
         optimizer: over all of them.
         counters: where steps and backward passes are counted; forwards are counted by the closure's owner.
         clip_norm: largest gradient norm over all parameters with a gradient, or ``None``.
+        iterations_per_epoch: batches the training split makes, for methods that look back on epochs.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Update:
         optimizer: torch.optim.Optimizer,
         counters: Counters | None = None,
         clip_norm: float | None = None,
+        iterations_per_epoch: int = 1,
     ) -> None:
         self.tasks = tuple(tasks)
         self.shared = tuple(shared)
@@ -89,6 +91,7 @@ class Update:
         self.optimizer = optimizer
         self.counters = counters if counters is not None else Counters()
         self.clip_norm = clip_norm
+        self.iterations_per_epoch = iterations_per_epoch
 
     def zero_grad(self, *, to_none: bool = True) -> None:
         """Forget gradients. ``to_none=False`` leaves zeros, so that Adam goes on moving such parameters by momentum."""
