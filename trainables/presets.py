@@ -23,8 +23,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "tasks.normal_loss": "width_axis",
     },
 }
-"""Preset to dotted field paths and values. Paths below ``method`` apply to the selective method only, the loss along the
-width axis to Taskonomy only."""
+"""Preset to dotted field paths and values. Paths below ``method`` apply to the selective method only, the loss along
+the width axis to Taskonomy only."""
 
 
 def expand_preset(value: Mapping[str, Any]) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def test_reports_add_up_to_the_whole_history(tiny: dict[str, Any], data_root: Pa
     assert len(reports) == 6  # a chunk of no seconds is one iteration
     assert [r.first for r in reports] == [True] + [False] * 5
     assert [r.iteration for r in reports] == [1, 2, 3, 4, 5, 6]
-    assert sum((r.points for r in reports), []) == session.trainer.history.points
+    assert [p for r in reports for p in r.points] == session.trainer.history.points
     assert reports[-1].done
     assert reports[-1].history is None
     assert reports[-1].costs["iterations"] == 6
@@ -67,7 +67,7 @@ def test_a_second_attempt_replays_what_the_first_reported_and_ends_the_same(
     assert second.trainer.iteration == 4
     again = finish(second)
     assert again[0].first
-    assert sum((r.points for r in again), []) == sum((r.points for r in undisturbed), [])
+    assert [p for r in again for p in r.points] == [p for r in undisturbed for p in r.points]
 
 
 def test_divergence_is_a_report_and_not_an_error(tiny: dict[str, Any], data_root: Path) -> None:
