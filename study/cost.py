@@ -18,7 +18,7 @@ from trainables.models.backbones import backbone_spec
 
 # Share of a plain matrix product's speed that a small transformer's training reaches; only for estimates without any
 # record.
-_EFFICIENCY = 0.15
+_EFFICIENCY = 0.4
 
 
 @dataclass(frozen=True)

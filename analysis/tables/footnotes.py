@@ -8,11 +8,15 @@ from collections.abc import Iterable, Mapping
 from analysis.plan import Plan
 from analysis.records import Records
 from analysis.reference import known_errors
+from analysis.tables.columns import TRUNK_PASSES
 from analysis.tables.published import Place, places_of, settings_of
 from analysis.tables.results import RowResult
 from study import schema
 
 PAPER_PROFILE = "paper"
+
+UNEQUAL = 1.5
+"""Ratio of trunk passes from which rows are said to differ in compute."""
 
 
 def footnotes(records: Records, results: Mapping[str, RowResult], baseline: Mapping[str, float]) -> list[str]:
@@ -26,9 +30,22 @@ def footnotes(records: Records, results: Mapping[str, RowResult], baseline: Mapp
         _measured(records, places),
         *(apart if len(settings) > 1 else []),
         *_against(plan, results, baseline),
+        *_unequal(plan, results),
         *_mixed(records),
         *(problem for _, problems in found for problem in problems),
         *_errors(places),
+    ]
+
+
+def _unequal(plan: Plan, results: Mapping[str, RowResult]) -> list[str]:
+    """Rows that did clearly different amounts of work: equal iterations are not equal compute."""
+    passes = [results[row.id].costs[TRUNK_PASSES] for row in plan.rows if row.id != plan.baseline]
+    spent = [value for value in passes if math.isfinite(value) and value > 0]
+    if not spent or max(spent) < UNEQUAL * min(spent):
+        return []
+    return [
+        f"rows make from {min(spent):,.0f} to {max(spent):,.0f} trunk passes a seed: equal iterations are not equal "
+        "compute, read Delta_m beside the passes"
     ]
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from pandas import DataFrame
-from synthetic_records import SyntheticStore, baseline_row, cell, plan, row
+from synthetic_records import SyntheticStore, baseline_row, cell, costs, plan, row
 
 from analysis.records import Records
 from analysis.render import render
@@ -96,6 +96,16 @@ def test_footnotes(table):
     first, second = table.attrs["footnotes"]
     assert first == "measured on scenes at profile cpu (vit_pico, cpu)"
     assert second.endswith("against the mean of Single task over 2 seeds")
+
+
+@pytest.mark.parametrize(("passes", "said"), [(1000.0, True), (500.0, False)])
+def test_rows_of_unequal_compute_are_said(store: SyntheticStore, passes: float, said: bool):
+    store.study(plan([baseline_row(), row("a", [cell("a-0", 0)]), row("b", [cell("b-0", 0)])]))
+    store.baseline()
+    for key, made in (("a-0", 400.0), ("b-0", passes)):
+        store.trial(key, {"depth/rmse": 2.0, "semseg/miou": 42.0}, metrics=costs(made, 1.0))
+    notes = rows_table(Records.load(store.home, "toy")).attrs["footnotes"]
+    assert any(note.startswith("rows make from 400 to 1,000 trunk passes a seed") for note in notes) == said
 
 
 def test_a_complete_trial_without_a_number_is_not_averaged_away(store: SyntheticStore):
