@@ -7,10 +7,12 @@ way on every side.
 
 from __future__ import annotations
 
+import importlib
 import os
 import secrets
 import sys
 from pathlib import Path
+from typing import Any
 
 from trainables.errors import StoreError
 
@@ -66,8 +68,7 @@ def ray_token(home: Path) -> Path:
     if "ray" in sys.modules:
         # Ray reads mode and token once, when it is first imported, and there is no public way to have it read them
         # again.
-        from ray._raylet import AuthenticationTokenLoader, Config
-
-        Config.initialize("")
-        AuthenticationTokenLoader.instance().reset_cache()
+        raylet: Any = importlib.import_module("ray._raylet")
+        raylet.Config.initialize("")
+        raylet.AuthenticationTokenLoader.instance().reset_cache()
     return path
