@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch._functorch import config as functorch_config
 
 from trainables.config import TrialConfig, data_set_of, method_of, tasks_of, trial_key
 from trainables.data.base import Split
@@ -55,11 +56,11 @@ class Trainer:
             data_set.image_shape(config.data),
             seed=derive(config.seed, "network"),
         ).to(self.device)
-        self._forward = torch.compile(self.network) if config.train.compile else self.network
+        self._forward = _forward(self.network, config.train.compile, method_of(config).needs_representation)
         self.counters = Counters()
         self.optimizer = self._make_optimizer()
         self._base_lrs = [float(group["lr"]) for group in self.optimizer.param_groups]
-        update = Update(
+        self.update = Update(
             tasks=[task.name for task in self.tasks],
             shared=self.network.shared_parameters(),
             heads={task.name: self.network.task_parameters(task.name) for task in self.tasks},
@@ -68,7 +69,7 @@ class Trainer:
             clip_norm=config.optim.clip_norm,
             iterations_per_epoch=data_set.sizes(config.data)["train"] // config.train.batch_size,
         )
-        self.method: Method = method_of(config)(config.method, update, derive(config.seed, "method"))
+        self.method: Method = method_of(config)(config.method, self.update, derive(config.seed, "method"))
         self.random = RandomState(derive(config.seed, "torch"), self.device)
         stride = max(1, math.ceil(config.train.budget.amount / config.record.points))
         self.history = History([task.name for task in self.tasks], stride)
@@ -135,11 +136,12 @@ class Trainer:
 
         def losses() -> dict[str, Tensor]:
             self.counters.forward_passes += 1
-            outputs = self._predict(images)
+            outputs, self.update.representation = self._predict(images)
             return {task.name: task.loss(outputs[task.name], targets[task.label]) for task in self.tasks}
 
         self.network.train()
         log: StepLog = self.method.step(losses)
+        self.update.representation = None
         self.counters.iterations += 1
         self.counters.samples += len(images)
         window = self.history.add(self.iteration, log)
@@ -160,10 +162,10 @@ class Trainer:
             self._evaluate_into_history(split)
         self.done = True
 
-    def _predict(self, images: Tensor) -> dict[str, Tensor]:
+    def _predict(self, images: Tensor) -> tuple[dict[str, Tensor], Tensor | None]:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.train.precision == "bf16"):
-            outputs = self._forward(images)
-        return {name: output.float() for name, output in outputs.items()}
+            outputs, features = self._forward(images)
+        return {name: output.float() for name, output in outputs.items()}, features
 
     def _set_learning_rate(self) -> None:
         optim = self.config.optim
@@ -232,7 +234,7 @@ class Trainer:
         self.network.eval()
         for start in range(0, len(data), size):
             images, targets = self._batch(split, np.arange(start, min(start + size, len(data))))
-            outputs = self._predict(images)
+            outputs, _ = self._predict(images)
             for task in self.tasks:
                 if not bool(torch.isfinite(outputs[task.name]).all()):
                     raise Diverged(f"predictions of {task.name} on the {split} split", self.iteration - 1)
@@ -278,3 +280,29 @@ class Trainer:
         self.history.load_state_dict(state["history"])
         self.seconds = float(state["seconds"])
         self.done = bool(state["done"])
+
+
+Forward = Callable[[Tensor], tuple[dict[str, Tensor], Tensor | None]]
+
+
+def _forward(network: MultiTaskNetwork, compiled: bool, needs_representation: bool) -> Forward:
+    """Images to every task's prediction and, where it is to be had, the representation the decoders read.
+
+    A compiled function is one node of the graph, and no gradient can be asked for half-way through it: a method that
+    needs the representation gets a compiled trunk and plain decoders, any other method one compiled network.
+    """
+    if compiled and not needs_representation:
+        whole = torch.compile(network)
+        return lambda images: (whole(images), None)
+    # The trunk is passed back once per task, so that its backward must not overwrite what the forward saved.
+    features_of = torch.compile(network.features) if compiled else network.features
+
+    def forward(images: Tensor) -> tuple[dict[str, Tensor], Tensor | None]:
+        if not compiled:
+            features = features_of(images)
+        else:
+            with functorch_config.patch(donated_buffer=False):
+                features = features_of(images)
+        return network.decode(features), features
+
+    return forward

@@ -30,6 +30,18 @@ CASES: dict[str, dict[str, Any]] = {
     "dwa": {"method": {"name": "dwa", "window": 2}},
     "famo": {"method": {"name": "famo", "max_norm": 1.0}},
     "imtl_l": {"method": {"name": "imtl_l", "decoder_grads": "plain"}},
+    "graddrop": {"method": {"name": "graddrop", "leak": 0.25}},
+    "graddrop, representation": {"method": {"name": "graddrop", "grad_space": "representation"}},
+    "mgda": {"method": "mgda"},
+    "pcgrad": {"method": {"name": "pcgrad", "decoder_grads": "weighted"}},
+    "cagrad": {"method": "cagrad"},
+    "cagrad, representation": {"method": {"name": "cagrad", "grad_space": "representation"}},
+    "imtl_g": {"method": "imtl_g"},
+    "imtl": {"method": {"name": "imtl", "lr": 0.1}},
+    "aligned_mtl": {"method": "aligned_mtl"},
+    "nash_mtl": {"method": "nash_mtl"},
+    "nash_mtl, weights kept": {"method": {"name": "nash_mtl", "update_weights_every": 2}},
+    "nash_mtl, bf16": {"method": "nash_mtl", "train": {"precision": "bf16"}},
     "bf16": {"method": "gd", "train": {"precision": "bf16"}},
 }
 

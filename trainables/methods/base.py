@@ -92,6 +92,9 @@ class Update:
         self.counters = counters if counters is not None else Counters()
         self.clip_norm = clip_norm
         self.iterations_per_epoch = iterations_per_epoch
+        self.representation: Tensor | None = None
+        """What all decoders read and the trunk alone has made, of the last forward, with its graph; ``None`` where the
+        forward does not tell. Whoever owns the closure sets it in every call."""
 
     def zero_grad(self, *, to_none: bool = True) -> None:
         """Forget gradients. ``to_none=False`` leaves zeros, so that Adam goes on moving such parameters by momentum."""
@@ -101,6 +104,43 @@ class Update:
         """Add the gradient of the scalar ``loss`` to ``.grad`` of all parameters; counts one backward pass."""
         loss.backward(retain_graph=retain_graph)
         self.counters.backward_passes += 1
+
+    def gradients(
+        self,
+        output: Tensor,
+        inputs: Sequence[Tensor],
+        at_output: Tensor | None = None,
+        *,
+        retain_graph: bool = False,
+    ) -> list[Tensor | None]:
+        """The gradient of ``inputs``, ``.grad`` left alone; counts one backward pass.
+
+        Args:
+            output: a scalar, or with ``at_output``, of its shape, any tensor.
+            inputs: parameters of the trunk.
+            at_output: the gradient of the loss at ``output``.
+            retain_graph: keep the graph for one more call.
+        """
+        found = torch.autograd.grad(output, inputs, at_output, retain_graph=retain_graph, allow_unused=True)
+        self.counters.backward_passes += 1
+        return list(found)
+
+    @property
+    def processes(self) -> int:
+        """Processes that train this network together, each on its share of the batch."""
+        together = torch.distributed.is_available() and torch.distributed.is_initialized()
+        return torch.distributed.get_world_size() if together else 1
+
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        """Replace each by its mean over the processes; nothing to do in one alone.
+
+        ``torch.autograd.grad`` does not pass the hooks by which DistributedDataParallel reduces gradients. Whatever is
+        not linear in them, a Gramian above all, has to be made of the averages.
+        """
+        if self.processes > 1:
+            for tensor in tensors:
+                torch.distributed.all_reduce(tensor)
+                tensor.div_(self.processes)
 
     def step(self) -> None:
         """One optimizer step from the gradients in ``.grad``, clipped if asked for; parameters whose gradient is None
@@ -135,6 +175,8 @@ class Method:
     """
 
     Config: ClassVar[type[MethodConfig]]
+    needs_representation: ClassVar[bool] = False
+    """Whether it makes use of ``Update.representation``: the trunk is then kept apart from the decoders."""
 
     def __init__(self, config: Any, update: Update, seed: int) -> None:
         self.config = config

@@ -75,7 +75,10 @@ class MultiTaskNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Images (B, 3, H, W) to the prediction (B, C, H, W) of every task."""
-        features = self.features(images)
+        return self.decode(self.features(images))
+
+    def decode(self, features: Tensor) -> dict[str, Tensor]:
+        """What :meth:`features` gave to the prediction (B, C, H, W) of every task; nothing is shared between them."""
         return {task: self.upsample(decoder(features)) for task, decoder in self.decoders.items()}
 
     def shared_parameters(self) -> list[nn.Parameter]:

@@ -1,0 +1,66 @@
+"""GradDrop: in every coordinate the gradients of one sign, drawn by how much they weigh."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from trainables.methods.gramian import Array, GradientConfig, GradientMethod, Rows, SolverInfo
+from trainables.methods.gramian.method import no_weights
+
+
+class GradDropConfig(GradientConfig):
+    """The fields of ``graddrop``."""
+
+    name: Literal["graddrop"] = "graddrop"
+    decoder_grads: Literal["plain"] = "plain"
+    """The method has no weights that decoders could get."""
+    leak: float = Field(default=0.0, ge=0, le=1)
+    """Share of every gradient that is passed on whatever was drawn. LibMTL, TorchJD: 0."""
+
+
+class GradDrop(GradientMethod):
+    """Gradient sign dropout, coordinate by coordinate: the one method that inner products do not determine.
+
+    Source: Chen et al., "Just Pick a Sign: Optimizing Deep Multitask Models with Gradient Sign Dropout", NeurIPS 2020,
+    algorithm 1 with f the identity. The paper applies it to the representation, CAGrad's code to the parameters.
+    """
+
+    Config: ClassVar[type[GradDropConfig]] = GradDropConfig
+
+    def combine(self, rows: Rows, gramian: Array) -> tuple[list[Tensor], Array, SolverInfo]:
+        """Every stack by :func:`graddrop`, the noise of all from one draw."""
+        ones = np.ones(rows.tasks)
+        # The step's own generator, on the rows' device: drawing on the CPU for a GPU would cost more than the method.
+        seed = int(torch.randint(2**62, (), generator=self.generator))
+        info = no_weights(gramian)
+        if not info.finite:
+            return [], ones, info
+        device = rows.stacks[0].device
+        generator = torch.Generator(device).manual_seed(seed)
+        noise = torch.rand(sum(s[0].numel() for s in rows.stacks), generator=generator, device=device)
+        combined = []
+        for stack, part in zip(rows.stacks, noise.split([s[0].numel() for s in rows.stacks]), strict=True):
+            combined.append(graddrop(stack, part.view(stack.shape[1:]), self.config.leak) * self.factor())
+        return combined, ones, info
+
+
+def graddrop(rows: Tensor, noise: Tensor, leak: float = 0.0) -> Tensor:
+    """The sum over k of ``(leak + (1 - leak) M_k) g_k``, by coordinate, of shape (...).
+
+    M_k keeps positive entries where ``P = (1 + sum_k g_k / sum_k |g_k|) / 2`` exceeds the noise, negative ones
+    elsewhere.
+
+    Args:
+        rows: (K, ...) the task gradients.
+        noise: (...) uniform on [0, 1).
+        leak: see :class:`GradDropConfig`.
+    """
+    magnitude = rows.abs().sum(0)
+    purity = 0.5 * (1.0 + rows.sum(0) / magnitude.clamp_min(torch.finfo(rows.dtype).tiny))
+    kept = (rows > 0) == (purity > noise)
+    return torch.where(kept, rows, leak * rows).sum(0)

@@ -1,0 +1,152 @@
+"""The task gradients, one backward pass per task, kept as one stack per parameter.
+
+No gradient is ever flattened into a vector of all parameters, and none is computed twice: the rows that make the
+Gramian are the rows that are recombined.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from trainables.errors import ConfigError
+from trainables.methods.base import Update
+
+
+class Rows:
+    """Task gradients as stacks (K, *shape), one for each tensor they are taken of; the memory is reused.
+
+    Args:
+        tasks: K.
+        like: tensors of the shapes, dtypes and devices of the gradients.
+    """
+
+    def __init__(self, tasks: int, like: Sequence[Tensor]) -> None:
+        self.tasks = tasks
+        self.stacks = [torch.zeros(tasks, *t.shape, dtype=t.dtype, device=t.device) for t in like]
+
+    def put(self, task: int, gradients: Sequence[Tensor | None]) -> None:
+        """Copy the gradient of one task in; ``None`` is zero."""
+        pairs = [
+            (stack[task], gradient)
+            for stack, gradient in zip(self.stacks, gradients, strict=True)
+            if gradient is not None
+        ]
+        for stack, gradient in zip(self.stacks, gradients, strict=True):
+            if gradient is None:
+                stack[task].zero_()
+        if pairs:
+            torch._foreach_copy_([row for row, _ in pairs], [gradient for _, gradient in pairs])
+
+    def gramian(self) -> Tensor:
+        """(K, K) float64 on the rows' device: products in the rows' own precision (float32 at least), summed in
+        float64."""
+        parts = []
+        for stack in self.stacks:
+            rows = stack.view(self.tasks, -1)
+            rows = rows if rows.dtype in {torch.float32, torch.float64} else rows.float()
+            parts.append(rows @ rows.T)
+        return torch.stack(parts).double().sum(0)
+
+    def combine(self, weights: Tensor) -> list[Tensor]:
+        """``sum_k weights[k] * row_k``, one tensor for each stack; ``weights`` (K,)."""
+        out = []
+        for stack in self.stacks:
+            combined = weights.to(stack.device, stack.dtype) @ stack.view(self.tasks, -1)
+            out.append(combined.view(stack.shape[1:]))
+        return out
+
+    @property
+    def precision(self) -> torch.dtype:
+        """The dtype in which :meth:`gramian` multiplies."""
+        return torch.float64 if all(stack.dtype == torch.float64 for stack in self.stacks) else torch.float32
+
+
+class TaskGradients:
+    """One forward, differentiated task by task.
+
+    Every decoder is differentiated once, down to the representation; the trunk is then passed back once per row asked
+    for. Where the forward told no representation, rows go through the whole graph.
+
+    Args:
+        update: whose ``representation`` is that of the forward.
+        objectives: one scalar per task, in task order.
+    """
+
+    def __init__(self, update: Update, objectives: Sequence[Tensor]) -> None:
+        self.update = update
+        self.shared = [p for p in update.shared if p.requires_grad]
+        self.heads: list[list[Tensor | None]] = []
+        """Plain gradients of each task's own parameters, in the order of ``update.heads``."""
+        self._objectives = list(objectives)
+        self._features = update.representation
+        self._at_features: list[Tensor] = []
+        for task, objective in zip(update.tasks, self._objectives, strict=True):
+            own = [p for p in update.heads[task] if p.requires_grad]
+            wanted = own if self._features is None else [self._features, *own]
+            found: list[Tensor | None] = []
+            if wanted:
+                retain = self._features is None
+                found = list(torch.autograd.grad(objective, wanted, retain_graph=retain, allow_unused=True))
+            if self._features is not None:
+                first = found.pop(0)
+                self._at_features.append(torch.zeros_like(self._features) if first is None else first)
+            gradients = iter(found)
+            self.heads.append([next(gradients) if p.requires_grad else None for p in update.heads[task]])
+        update.average([g for head in self.heads for g in head if g is not None])
+
+    def representation_rows(self) -> Rows:
+        """The gradients of the representation: no pass through the trunk."""
+        if self._features is None:
+            raise ConfigError("method.grad_space: 'representation' needs a network that tells its representation")
+        rows = Rows(len(self._at_features), [self._features])
+        for task, gradient in enumerate(self._at_features):
+            rows.put(task, [gradient])
+        return rows
+
+    def shared_rows(self, rows: Rows) -> None:
+        """Fill ``rows`` with the gradients of the shared parameters: K backward passes through the trunk."""
+        last = len(self._objectives) - 1
+        for task in range(len(self._objectives)):
+            if self._features is None:
+                found = self.update.gradients(self._objectives[task], self.shared, retain_graph=task < last)
+            else:
+                # Each is used once; letting go of it keeps the peak at one stack of rows.
+                at, self._at_features[task] = self._at_features[task], torch.empty(0)
+                found = self.update.gradients(self._features, self.shared, at, retain_graph=task < last)
+            rows.put(task, found)
+        self.update.average(rows.stacks)
+
+    def through_trunk(self, at_features: Tensor) -> list[Tensor | None]:
+        """The shared parameters' gradient for a given gradient of the representation: one backward pass."""
+        assert self._features is not None
+        found = self.update.gradients(self._features, self.shared, at_features)
+        self.update.average([g for g in found if g is not None])
+        return found
+
+    def weighted(self, weights: Tensor) -> list[Tensor | None]:
+        """The shared parameters' gradient of ``sum_k weights[k] * objective_k``: one backward pass."""
+        if self._features is not None:
+            stack = torch.stack(self._at_features)
+            return self.through_trunk(torch.tensordot(weights.to(stack.device, stack.dtype), stack, dims=1))
+        total = torch.stack(self._objectives)
+        found = self.update.gradients((weights.to(total.device, total.dtype) * total).sum(), self.shared)
+        self.update.average([g for g in found if g is not None])
+        return found
+
+    def write(self, shared: Sequence[Tensor | None], head_weights: Sequence[float] | None) -> None:
+        """Put gradients in ``.grad``: ``shared`` as they are, the decoders' plain or times ``head_weights``."""
+        self.update.zero_grad()
+        for parameter, gradient in zip(self.shared, shared, strict=True):
+            parameter.grad = gradient
+        for index, task in enumerate(self.update.tasks):
+            weight = 1.0 if head_weights is None else head_weights[index]
+            for parameter, gradient in zip(self.update.heads[task], self.heads[index], strict=True):
+                parameter.grad = gradient if gradient is None or weight == 1.0 else gradient * weight
+
+
+def trainable(parameters: Sequence[nn.Parameter]) -> list[nn.Parameter]:
+    """Those that get a gradient."""
+    return [p for p in parameters if p.requires_grad]
