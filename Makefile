@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STUDY ?= table4_d5
 PROFILE ?= cpu
 # pip compiles what it installs; without compiled files every Ray worker starts about twice as slowly.
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --compile -c constraints.txt
+PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --compile -c constraints.txt
 
 .PHONY: study test test-fast check format clean
 

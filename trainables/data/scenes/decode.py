@@ -53,8 +53,9 @@ def signed(top: float, *, clip: bool) -> Decoder:
 def occlusion(stored: np.ndarray) -> Tensor:
     """uint16 (B, H, W) -> x / (0.00625 * 65536) to [-1, 1], not clipped, x per pixel of a 512-pixel image.
 
-    The edge is a gradient per pixel, and a pixel of a smaller image spans more of the scene: left as it is at 64 pixels,
-    its labels are eight times too large and this task's loss outweighs all others. At 512 it is Mod-Squad's label.
+    The edge is a gradient per pixel, and a pixel of a smaller image spans more of the scene: left as it is at 64
+    pixels, its labels are eight times too large and this task's loss outweighs all others. At 512 it is Mod-Squad's
+    label.
     """
     return signed(0.00625 * 65536.0 * TASKONOMY_SIZE / stored.shape[-1], clip=False)(stored)
 
