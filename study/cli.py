@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 from rich.console import Console
@@ -17,6 +17,10 @@ from rich.table import Table
 from study import environment
 from study.home import DEFAULT, VARIABLE, Home
 from trainables.errors import ConfigError, UserError, unknown
+
+if TYPE_CHECKING:
+    from study.plan import Plan
+    from study.runner import Outcome
 
 environment.quiet()
 
@@ -115,11 +119,18 @@ def _assignments(items: tuple[str, ...]) -> dict[str, Any]:
     return out
 
 
-def _plan(study: str, profile: str | None, seeds: int | None, assignments: tuple[str, ...]) -> Any:
+def _plans(study: str, profile: str | None, seeds: int | None, assignments: tuple[str, ...]) -> list[Plan]:
     from study.plan import make_plan
     from study.spec import load_spec
 
-    return make_plan(load_spec(study), profile, seeds, _assignments(assignments))
+    fields = _assignments(assignments)
+    return [make_plan(load_spec(name), profile, seeds, fields) for name in _studies(study)]
+
+
+def _studies(name: str) -> tuple[str, ...]:
+    from study.spec import studies_of
+
+    return studies_of(name)
 
 
 @main.command("list", epilog=_example("mtl-study list", "mtl-study list --json"))
@@ -146,10 +157,10 @@ def list_command(as_json: bool) -> None:
 def plan(
     study: str, profile: str | None, seeds: int | None, assignments: tuple[str, ...], home: Path | None, as_json: bool
 ) -> None:
-    """Show a study's cells: finished, shared, left, and the estimated time. Trains nothing."""
+    """Show the cells of a study, bundle or YAML file: finished, shared, left, and the time. Trains nothing."""
     from study.overview import plan_overview
 
-    overview = plan_overview(_plan(study, profile, seeds, assignments), Home.locate(home), _workers())
+    overview = plan_overview(_plans(study, profile, seeds, assignments), Home.locate(home), _workers())
     if as_json:
         _print_json(overview.to_dict())
     else:
@@ -184,26 +195,28 @@ def run_command(
     from study.executors import ExecutorSettings
     from study.runner import run_study
 
-    planned = _plan(study, profile, seeds, assignments)
+    plans = _plans(study, profile, seeds, assignments)
     where = Home.locate(home)
     console = Console(stderr=True, quiet=quiet)
     settings = ExecutorSettings(workers=workers or _workers(), gpus_per_trial=gpus_per_trial)
-    outcome = run_study(
-        planned, where, executor=executor, settings=settings, device=device, console=console, gain=delta_m
-    )
-    _say_outcome(outcome, planned, console)
-    if not outcome.interrupted:
+    failed = False
+    for planned in plans:
+        outcome = run_study(
+            planned, where, executor=executor, settings=settings, device=device, console=console, gain=delta_m
+        )
+        _say_outcome(outcome, planned, console)
+        failed |= bool(outcome.failures)
+        if outcome.interrupted:
+            console.print("stopped; the same command goes on where it was", highlight=False)
+            return INTERRUPTED
         click.echo(_table_text(where, planned.spec.id, planned.profile, "text"))
         report = _write_report(where, planned.spec.id, planned.profile)
         console.print(f"\nReport:    open {report}", highlight=False, soft_wrap=True)
-        console.print(f"MLflow UI: mtl-study ui{_home_hint(home)}", highlight=False, soft_wrap=True)
-    if outcome.interrupted:
-        console.print("stopped; the same command goes on where it was", highlight=False)
-        return INTERRUPTED
-    return FAILURES if outcome.failures else 0
+    console.print(f"MLflow UI: mtl-study ui{_home_hint(home)}", highlight=False, soft_wrap=True)
+    return FAILURES if failed else 0
 
 
-def _say_outcome(outcome: Any, planned: Any, console: Console) -> None:
+def _say_outcome(outcome: Outcome, planned: Plan, console: Console) -> None:
     total = len(planned.trials)
     counts = f"{total} trials, {outcome.found} found finished, {outcome.trained} trained"
     console.print(f"{planned.spec.id} at profile {planned.profile}: {counts}", highlight=False)
@@ -228,11 +241,13 @@ def status(study: str, profile: str | None, home: Path | None, as_json: bool) ->
     """Show how far a recorded study is: every trial's state and cost."""
     from study.overview import status_overview
 
-    overview = status_overview(Home.locate(home), study, profile)
+    overviews = [status_overview(Home.locate(home), name, profile) for name in _studies(study)]
     if as_json:
-        _print_json(overview.to_dict())
+        found = [overview.to_dict() for overview in overviews]
+        _print_json(found if len(found) > 1 else found[0])
     else:
-        overview.print(Console())
+        for overview in overviews:
+            overview.print(Console())
 
 
 _FORMATS = ("text", "markdown", "latex", "csv", "json")
@@ -246,7 +261,10 @@ _FORMATS = ("text", "markdown", "latex", "csv", "json")
 @_home
 def table(study: str, profile: str | None, form: str, as_json: bool, home: Path | None) -> None:
     """Print a study's table from the records, the published numbers beside the measured ones."""
-    click.echo(_table_text(Home.locate(home), study, profile, "json" if as_json else form))
+    form = "json" if as_json else form
+    texts = [_table_text(Home.locate(home), name, profile, form) for name in _studies(study)]
+    several = len(texts) > 1 and form == "json"
+    click.echo(json.dumps([json.loads(text) for text in texts], indent=2) if several else "\n\n".join(texts))
 
 
 def _table_text(home: Home, study: str, profile: str | None, form: str) -> str:
@@ -263,7 +281,8 @@ def _table_text(home: Home, study: str, profile: str | None, form: str) -> str:
 @_home
 def report(study: str, profile: str | None, home: Path | None) -> None:
     """Write a study's report: one HTML file that needs no network."""
-    click.echo(_write_report(Home.locate(home), study, profile))
+    for name in _studies(study):
+        click.echo(_write_report(Home.locate(home), name, profile))
 
 
 def _write_report(home: Home, study: str, profile: str | None) -> Path:

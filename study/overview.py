@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from rich.table import Table
 from study import schema
 from study.cost import CostModel, expected_passes
 from study.home import Home
-from study.plan import Plan
+from study.plan import Plan, Trial
 from study.progress import duration
 from study.tracking import finished_keys, open_client, search
 from trainables.errors import StoreError, unknown
@@ -24,6 +25,7 @@ from trainables.errors import StoreError, unknown
 class PlanRow:
     """One row of a plan's overview; counts are of trials."""
 
+    study: str
     row: str
     label: str
     trials: int
@@ -36,25 +38,33 @@ class PlanRow:
 
 @dataclass
 class PlanOverview:
-    """A plan held against the records.
+    """Plans held against the records.
 
     Attributes:
+        studies: their ids.
+        profile: of all of them.
+        seeds: of the first.
         named: trials the rows name, shared ones counted each time.
         distinct: trials there are.
         finished: of them, recorded whole.
         left: of them, to be trained.
+        trunk_passes: expected of the distinct trials.
+        passes_saved: expected of the others, which are not trained again.
         seconds: estimated training time of what is left, on one worker.
         wall_seconds: the same on ``workers`` workers.
         measured: whether the estimate rests on recorded trials of the same kind.
+        rows: row by row; ``shared`` counts the trials an earlier row has.
     """
 
-    study: str
+    studies: list[str]
     profile: str
     seeds: list[int]
     named: int
     distinct: int
     finished: int
     left: int
+    trunk_passes: float
+    passes_saved: float
     seconds: float
     wall_seconds: float
     workers: int
@@ -66,63 +76,74 @@ class PlanOverview:
         return asdict(self)
 
     def print(self, console: Console) -> None:
-        """As a table."""
-        table = Table(title=f"{self.study} at profile {self.profile}, seeds {self.seeds}", title_justify="left")
-        for name in ("row", "trials", "finished", "shared", "left", "trunk passes", "time left"):
-            table.add_column(name, justify="left" if name == "row" else "right")
-        for row in self.rows:
+        """As a table: a line per row, or per study where there are several."""
+        several = len(self.studies) > 1
+        title = f"{', '.join(self.studies)} at profile {self.profile}, seeds {self.seeds}"
+        table = Table(title=title, title_justify="left")
+        table.add_column("study" if several else "row", min_width=14)
+        for name in ("trials", "finished", "shared", "left", "trunk passes", "time left"):
+            table.add_column(name, justify="right")
+        groups = [[row for row in self.rows if row.study == study] for study in self.studies]
+        lines = [(group[0].study, group) for group in groups] if several else [(row.label, [row]) for row in self.rows]
+        for label, group in lines:
             table.add_row(
-                row.label,
-                *(str(count) for count in (row.trials, row.finished, row.shared, row.left)),
-                f"{row.trunk_passes:,.0f}",
-                duration(row.seconds_left),
+                label,
+                *(str(sum(getattr(row, name) for row in group)) for name in ("trials", "finished", "shared", "left")),
+                f"{sum(row.trunk_passes for row in group):,.0f}",
+                duration(sum(row.seconds_left for row in group)),
             )
         console.print(table)
-        basis = "from recorded trials" if self.measured else "rough: no trial of this kind is recorded yet"
-        console.print(
+        basis = "from recorded trials" if self.measured else "rough: not every kind of trial is recorded yet"
+        text = (
             f"{self.named} trials named, {self.distinct} distinct, {self.finished} finished, {self.left} left; "
-            f"about {duration(self.wall_seconds)} on {self.workers} workers ({basis})",
-            highlight=False,
-            soft_wrap=True,
+            f"about {duration(self.wall_seconds)} on {self.workers} workers ({basis})"
         )
+        if self.passes_saved:
+            text += f"\n{self.trunk_passes:,.0f} trunk passes, {self.passes_saved:,.0f} saved by sharing trials"
+        console.print(text, highlight=False, soft_wrap=True)
 
 
-def plan_overview(plan: Plan, home: Home, workers: int) -> PlanOverview:
-    """Hold ``plan`` against the records of ``home``, which need not exist. ``shared`` counts a row's trials an
-    earlier row has."""
+def plan_overview(plans: Sequence[Plan], home: Home, workers: int) -> PlanOverview:
+    """Hold ``plans`` against the records of ``home``, which need not exist."""
     client = open_client(home) if home.database.exists() else None
     finished = finished_keys(client) if client else set()
     costs = CostModel(client)
-    seen: set[str] = set()
+    distinct: dict[str, Trial] = {}
+    passes: dict[str, float] = {}
     rows = []
-    for row in plan.rows:
-        own = [trial for trial in row.trials if trial.key not in seen]
-        left = [trial for trial in own if trial.key not in finished]
-        rows.append(
-            PlanRow(
-                row=row.id,
-                label=row.label,
-                trials=len(row.trials),
-                finished=sum(trial.key in finished for trial in row.trials),
-                shared=len(row.trials) - len(own),
-                left=len(left),
-                trunk_passes=sum(expected_passes(trial.config) for trial in row.trials),
-                seconds_left=costs.estimate(left).seconds,
+    for plan in plans:
+        for row in plan.rows:
+            own = [trial for trial in row.trials if trial.key not in distinct]
+            distinct.update({trial.key: trial for trial in own})
+            passes.update({trial.key: expected_passes(trial.config) for trial in own})
+            left = [trial for trial in own if trial.key not in finished]
+            rows.append(
+                PlanRow(
+                    study=plan.spec.id,
+                    row=row.id,
+                    label=row.label,
+                    trials=len(row.trials),
+                    finished=sum(trial.key in finished for trial in row.trials),
+                    shared=len(row.trials) - len(own),
+                    left=len(left),
+                    trunk_passes=sum(passes[trial.key] for trial in row.trials),
+                    seconds_left=costs.estimate(left).seconds,
+                )
             )
-        )
-        seen.update(trial.key for trial in own)
-    left_trials = [trial for trial in plan.trials if trial.key not in finished]
-    estimate = costs.estimate(left_trials)
+    to_train = [trial for key, trial in distinct.items() if key not in finished]
+    estimate = costs.estimate(to_train)
     return PlanOverview(
-        study=plan.spec.id,
-        profile=plan.profile,
-        seeds=list(plan.seeds),
-        named=plan.named,
-        distinct=len(plan.trials),
-        finished=len(plan.trials) - len(left_trials),
-        left=len(left_trials),
+        studies=[plan.spec.id for plan in plans],
+        profile=plans[0].profile,
+        seeds=list(plans[0].seeds),
+        named=sum(plan.named for plan in plans),
+        distinct=len(distinct),
+        finished=len(distinct) - len(to_train),
+        left=len(to_train),
+        trunk_passes=sum(passes.values()),
+        passes_saved=sum(row.trunk_passes for row in rows) - sum(passes.values()),
         seconds=estimate.seconds,
-        wall_seconds=estimate.seconds / max(1, min(workers, len(left_trials) or 1)),
+        wall_seconds=estimate.seconds / max(1, min(workers, len(to_train) or 1)),
         workers=workers,
         measured=estimate.measured,
         rows=rows,

@@ -153,7 +153,7 @@ def make_plan(
     rows = [
         row
         for index, entry in enumerate(spec.rows)
-        for row in _expand(entry, base, range(count), overrides or {}, f"rows.{index}")
+        for row in _expand(entry, base, range(count), overrides or {}, f"rows.{index}", spec.published)
     ]
     ids = [row.id for row in rows]
     if len(set(ids)) < len(ids):
@@ -165,7 +165,7 @@ def make_plan(
 
 
 def _expand(
-    row: Row, base: Mapping[str, Any], seeds: Sequence[int], overrides: Mapping[str, Any], where: str
+    row: Row, base: Mapping[str, Any], seeds: Sequence[int], overrides: Mapping[str, Any], where: str, table: str
 ) -> Iterable[PlannedRow]:
     fields = merge(base, row.set)
     for point in grid(axes_from(row.axes, where)):
@@ -173,7 +173,7 @@ def _expand(
         suffix = "".join(f"_{_slug(value)}" for value in point.values())
         label = _fill(row.label, point, f"{where}.label")
         published = tuple(
-            {"table": p.table, "row": _fill(p.row, point, f"{where}.published.row")} for p in row.published
+            {"table": p.table or table, "row": _fill(p.row, point, f"{where}.published.row")} for p in row.published
         )
         config = load_trial(plain, f"row '{row.id}'") if not row.per_task else None
         configs = [config] if config else _per_task(plain, f"row '{row.id}'")

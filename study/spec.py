@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import Field
 
 from trainables.errors import ConfigError, unknown
+from trainables.presets import merge
 from trainables.settings import Settings, parse_yaml
 
 MOST_SEEDS = 1000
@@ -20,8 +21,8 @@ MOST_SEEDS = 1000
 class Published(Settings):
     """Where a row's published number stands in ``analysis/published``."""
 
-    table: str
-    """Table, as the files key it."""
+    table: str = ""
+    """Table, as the files key it; the spec's own ``published`` where it is left out."""
     row: str
     """Row, as the files key it."""
 
@@ -61,15 +62,20 @@ class StudySpec(Settings):
     """One line."""
     about: str = ""
     """What is asked, and what to keep in mind when reading the answer."""
+    published: str = ""
+    """The table of the paper it regenerates, as ``analysis/published`` keys it."""
+    extend: str = ""
+    """Another study whose base, profiles, baseline and rows are taken over where this one gives none. ``base`` and
+    ``profiles`` are laid on the other's, field by field; ``rows`` replace the other's whole."""
     profile: str = "cpu"
     """The profile it runs at unless told otherwise."""
     base: dict[str, Any] = Field(default_factory=dict)
     """Trial-config fields common to all rows."""
     profiles: dict[str, SpecProfile] = Field(default_factory=dict)
     """Additions to single profiles."""
-    baseline: str
+    baseline: str = ""
     """Id of the row that Delta_m is measured against."""
-    rows: tuple[Row, ...] = Field(min_length=1)
+    rows: tuple[Row, ...] = ()
     """The rows, in the table's order."""
 
 
@@ -99,6 +105,28 @@ def profile(name: str) -> Profile:
     return profiles()[name]
 
 
+class Bundle(Settings):
+    """A name for several studies."""
+
+    about: str
+    """One line."""
+    studies: tuple[str, ...] = Field(min_length=1)
+    """Their ids, in the order they are run."""
+
+
+@cache
+def bundles() -> Mapping[str, Bundle]:
+    """All bundles by name."""
+    source = files("study") / "bundles.yaml"
+    raw = parse_yaml(source.read_text(encoding="utf-8"), "study/bundles.yaml")
+    return {name: Bundle.parse(value, f"bundle {name}") for name, value in raw.items()}
+
+
+def studies_of(name: str) -> tuple[str, ...]:
+    """The studies that ``name`` stands for: those of a bundle, or the one study."""
+    return bundles()[name].studies if name in bundles() else (name,)
+
+
 @cache
 def spec_names() -> tuple[str, ...]:
     """Ids of the studies that come with the package."""
@@ -119,7 +147,7 @@ def load_spec(name: str) -> StudySpec:
             reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
             raise ConfigError(f"{name}: cannot be read: {reason}") from None
     if name not in spec_names():
-        raise ConfigError(unknown("study", name, spec_names()))
+        raise ConfigError(unknown("study", name, [*spec_names(), *bundles()]))
     source = files("study") / "specs" / f"{name}.yaml"
     spec = parse_spec(source.read_text(encoding="utf-8"), f"{name}.yaml")
     if spec.id != name:
@@ -127,13 +155,30 @@ def load_spec(name: str) -> StudySpec:
     return spec
 
 
+def _extended(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """``raw`` laid on the study it extends."""
+    name = raw["extend"]
+    if name not in spec_names():
+        raise ConfigError(f"extend: {unknown('study', name, spec_names())}")
+    below = load_spec(name).model_dump(mode="json", exclude_unset=True)
+    out = {**below, **raw}
+    for field in ("base", "profiles"):
+        if field in below and field in raw:
+            out[field] = merge(below[field], raw[field])
+    return out
+
+
 def parse_spec(text: str, source: str) -> StudySpec:
     """A study from YAML text; raises :class:`ConfigError` naming ``source`` and the field."""
     raw = parse_yaml(text, source)
     try:
+        if isinstance(raw, Mapping) and raw.get("extend"):
+            raw = _extended(raw)
         spec = StudySpec.parse(raw)
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from None
+    if not spec.rows:
+        raise ConfigError(f"{source}: rows: a study needs at least one row")
     ids = [row.id for row in spec.rows]
     for index, row_id in enumerate(ids):
         if row_id in ids[:index]:

@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import csv
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from search_spaces import Axis, apply, axes_from, grid
+from study.home import Home
+from study.overview import plan_overview
 from study.plan import Plan, make_plan
-from study.spec import StudySpec, load_spec, parse_spec, profile, profiles, spec_names
+from study.spec import StudySpec, bundles, load_spec, parse_spec, profile, profiles, spec_names, studies_of
+from study.tracking import flatten
 from trainables.errors import ConfigError
 
 SPEC = """
@@ -165,6 +171,51 @@ def test_every_shipped_study_plans_at_every_embedded_profile(name: str, scale: s
     plan = make_plan(load_spec(name), scale)
     assert plan.trials
     assert all(len(row.trials) >= profile(scale).seeds for row in plan.rows)
+
+
+def test_a_study_that_extends_another_takes_its_rows_over() -> None:
+    one, other = (make_plan(load_spec(name), "gpu") for name in ("d1", "d3"))
+    assert [row.id for row in one.rows] == [row.id for row in other.rows]
+    assert {trial.config.model.backbone for trial in one.trials} == {"vit_base"}
+    assert {trial.config.model.backbone for trial in other.trials} == {"vit_tiny"}
+    assert {p["table"] for row in other.rows for p in row.published} == {"D.3"}
+    with pytest.raises(ConfigError, match=r"x\.yaml: extend: unknown study 'd11'; did you mean"):
+        parse_spec("{id: x, title: X, extend: d11}", "x.yaml")
+    with pytest.raises(ConfigError, match=r"x\.yaml: rows: a study needs at least one row"):
+        parse_spec("{id: x, title: X}", "x.yaml")
+
+
+def test_bundles_name_studies_that_exist_and_share_their_cells(tmp_path: Path) -> None:
+    for bundle in bundles().values():
+        assert set(bundle.studies) <= set(spec_names())
+    assert studies_of("d4") == ("d4",)
+    plans = [make_plan(load_spec(name), "cpu") for name in studies_of("paper")]
+    overview = plan_overview(plans, Home(tmp_path / "none"), workers=2)
+    keys = [trial.key for plan in plans for row in plan.rows for trial in row.trials]
+    assert (overview.named, overview.distinct) == (len(keys), len(set(keys)))
+    assert overview.passes_saved > 0
+    assert not (tmp_path / "none").exists()
+
+
+def test_every_method_of_the_paper_has_its_row() -> None:
+    labels = [row.label for row in make_plan(load_spec("d1"), "cpu").rows]
+    published = [row["row"] for row in csv.DictReader((files("analysis") / "published" / "delta_m.csv").open())]
+    assert {"Ours" if label == "Selective" else label for label in labels} == set(published[:14])
+
+
+def test_fidelity_switches_every_difference_of_the_released_preset() -> None:
+    rows_ = {row.id: row.trials[0].config.to_dict() for row in make_plan(load_spec("fidelity"), "cpu").rows}
+    paper, released = flatten(rows_["paper"]), flatten(rows_["released"])
+    differences = {path for path in paper | released if paper.get(path) != released.get(path)}
+    switched = set()
+    for name, config in rows_.items():
+        if name not in {"paper", "released", "gd", "single_task"}:
+            flat = flatten(config)
+            changed = {path for path in paper | flat if paper.get(path) != flat.get(path)}
+            assert changed, name
+            assert all(flat.get(path) == released.get(path) for path in changed), name
+            switched |= changed
+    assert switched == differences
 
 
 def test_the_ablation_has_the_rows_of_both_tables() -> None:

@@ -141,7 +141,7 @@ def test_the_table_has_delta_m_and_the_published_numbers(done: tuple[Home, Any, 
 
 
 def test_plan_and_status_count_what_is_finished_and_left(done: tuple[Home, Any, str]) -> None:
-    overview = plan_overview(plan(seeds=3), done[0], workers=2)
+    overview = plan_overview([plan(seeds=3)], done[0], workers=2)
     assert (overview.named, overview.distinct, overview.finished, overview.left) == (15, 15, 10, 5)
     assert overview.measured
     assert overview.seconds > 0
