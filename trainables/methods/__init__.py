@@ -16,6 +16,14 @@ from trainables.methods.nash_mtl import NashMTL
 from trainables.methods.pcgrad import PCGrad
 from trainables.methods.selective import Selective
 from trainables.methods.single_task import SingleTask
+from trainables.methods.torchjd import (
+    AGGREGATORS,
+    PREFIX,
+    SCALARIZER_PREFIX,
+    SCALARIZERS,
+    TorchJDAggregator,
+    TorchJDScalarizer,
+)
 from trainables.methods.uw import UW
 from trainables.registry import Registry
 
@@ -36,5 +44,9 @@ METHODS.register("pcgrad", PCGrad)
 METHODS.register("selective", Selective)
 METHODS.register("single_task", SingleTask)
 METHODS.register("uw", UW)
+for _name in AGGREGATORS:
+    METHODS.register(f"{PREFIX}{_name}", TorchJDAggregator)
+for _name in SCALARIZERS:
+    METHODS.register(f"{SCALARIZER_PREFIX}{_name}", TorchJDScalarizer)
 
 __all__ = ["METHODS", "Counters", "Losses", "Method", "MethodConfig", "StepLog", "Update", "aggregate"]

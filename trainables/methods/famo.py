@@ -72,7 +72,7 @@ class FAMO(LossWeighted):
     def learn(self, losses: Tensor, forward: Losses) -> dict[str, float]:
         """Look at the same batch again and take a step of the logits."""
         with torch.no_grad():
-            after = self.stack(forward()).cpu().double()
+            after = self.on_host(self.stack(forward()))
         if bool(after.isfinite().all()):
             delta = self._above(losses).log() - self._above(after).log()
             z = torch.softmax(self.logits.values, dim=0)

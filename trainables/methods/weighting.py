@@ -35,8 +35,9 @@ class LossWeightedConfig(MethodConfig):
 class LossWeighted(Method):
     """Base of the methods that weigh losses: a subclass defines :meth:`weigh`, and :meth:`learn` where it remembers.
 
-    An iteration with a loss that is not finite is left out: no backward, no step, nothing remembered; the curve
-    ``losses/skipped`` counts them. ``weights/<task>`` is the factor on the gradient of the task's loss in the trunk.
+    An iteration with a loss that is not finite, or for which :meth:`weigh` finds no weights, is left out: no backward,
+    no step, nothing remembered. The curve ``losses/skipped`` counts them. ``weights/<task>`` is the factor on the
+    gradient of the task's loss in the trunk.
     """
 
     def __init__(self, config: Any, update: Update, seed: int) -> None:
@@ -44,8 +45,9 @@ class LossWeighted(Method):
         self.skipped = 0
         self._curves = tuple(f"weights/{task}" for task in self.tasks)
 
-    def weigh(self, losses: Tensor) -> Tensor:
-        """The weights of this iteration: (K,) float64 losses, all finite, to (K,) float64, all finite and positive."""
+    def weigh(self, losses: Tensor) -> Tensor | None:
+        """The weights of this iteration: (K,) float64 losses, all finite, to (K,) float64, all finite; ``None`` where
+        there are none."""
         raise NotImplementedError
 
     def learn(self, losses: Tensor, forward: Losses) -> dict[str, float]:
@@ -67,10 +69,11 @@ class LossWeighted(Method):
         """One iteration: forward, backward of the weighted sum, optimizer step."""
         values = self.stack(losses())
         log = StepLog(losses=values.detach())
-        # The transfer waits for the forward; what follows knows the losses as numbers.
-        seen = values.detach().cpu().double()
-        if bool(seen.isfinite().all()):
-            weights = self.weigh(seen)
+        # Nothing here reads it, and it would keep the forward's graph.
+        self.update.representation = None
+        seen = self.on_host(values)
+        weights = self.weigh(seen) if bool(seen.isfinite().all()) else None
+        if weights is not None:
             self._descend(values, weights)
             del values  # A second forward then has the memory of the first one's graph.
             log.scalars.update(zip(self._curves, weights.tolist(), strict=True))
@@ -79,6 +82,13 @@ class LossWeighted(Method):
             self.skipped += 1
         log.scalars["losses/skipped"] = float(self.skipped)
         return log
+
+    def on_host(self, values: Tensor) -> Tensor:
+        """(K,) losses as float64 numbers on the CPU, the same in all processes that train together. Waits for the
+        forward."""
+        seen = values.detach().double()
+        self.update.average([seen])
+        return seen.cpu()
 
     def _descend(self, values: Tensor, weights: Tensor) -> None:
         self.update.zero_grad()
@@ -90,8 +100,9 @@ class LossWeighted(Method):
 
     def _restore_decoders(self, weights: Tensor) -> None:
         """Divide each decoder's gradient by its task's weight: a decoder serves one task, so that is the gradient of
-        its loss alone, to rounding."""
-        for task, weight in zip(self.tasks, weights.clamp(min=_SMALLEST_WEIGHT).tolist(), strict=True):
+        its loss alone, to rounding. At a weight of 0 it gets none."""
+        divisors = torch.where(weights.abs() < _SMALLEST_WEIGHT, 1.0, weights)
+        for task, weight in zip(self.tasks, divisors.tolist(), strict=True):
             grads = [p.grad for p in self.update.heads[task] if p.grad is not None]
             if grads:
                 torch._foreach_mul_(grads, 1.0 / weight)
