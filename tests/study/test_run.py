@@ -46,7 +46,7 @@ rows:
   - {id: gd, label: GD, set: {method: gd}, published: [{table: D.1, row: GD}]}
   - {id: selective, label: Selective, set: {method: {name: selective, beta: 0.5}}}
 """
-QUICK = ExecutorSettings(workers=2, chunk_seconds=0.0, checkpoint_seconds=0.0)
+QUICK = ExecutorSettings(workers=1, chunk_seconds=0.0, checkpoint_seconds=0.0)
 
 
 def plan(seeds: int = 1, **overrides: Any) -> Plan:

@@ -19,7 +19,8 @@ def files(root: Path) -> dict[str, bytes]:
     return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file() and p.name[0] != "."}
 
 
-def test_same_bytes_for_any_number_of_workers(tmp_path: Path) -> None:
+def test_same_bytes_for_any_number_of_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dataset, "PIXELS_WORTH_A_WORKER", 0)
     config = ScenesConfig(**SMALL)
     seen: list[tuple[int, int]] = []
     Scenes.prepare(config, tmp_path / "one")
@@ -37,6 +38,7 @@ def test_a_killed_worker_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
         def shutdown(self, **_: object) -> None: ...
 
+    monkeypatch.setattr(dataset, "PIXELS_WORTH_A_WORKER", 0)
     monkeypatch.setattr(dataset, "ProcessPoolExecutor", Broken)
     with pytest.raises(DataError, match=r"worker process .* was killed, .* use fewer workers") as caught:
         Scenes.prepare(ScenesConfig(**SMALL), tmp_path, workers=2)

@@ -28,6 +28,10 @@ GENERATOR_VERSION = 1
 """Of the scenes and their labels. Raised by every change of the code, or of a default, that changes their bits."""
 
 
+PIXELS_WORTH_A_WORKER = 64 * 64**2
+"""Size of a build, in pixels of all its images, from which it is spread over processes."""
+
+
 class ScenesSplit:
     """One split, memory-mapped and shared by the processes that open it."""
 
@@ -134,7 +138,9 @@ def _produce(config: ScenesConfig, workers: int, progress: Progress | None) -> s
     sizes = Scenes.sizes(config)
     todo = [(split, index) for split in SPLITS for index in range(sizes[split])]
     make = partial(_make, config)
-    samples = (make(which) for which in todo) if workers <= 1 else _in_parallel(make, todo, workers)
+    # A worker takes seconds to start; a small build is through by then.
+    alone = workers <= 1 or len(todo) * config.image_size**2 < PIXELS_WORTH_A_WORKER
+    samples = (make(which) for which in todo) if alone else _in_parallel(make, todo, workers)
     with closing(samples):
         for done, ((split, _), sample) in enumerate(zip(todo, samples, strict=True), start=1):
             yield split, sample
