@@ -269,9 +269,10 @@ def test_bf16_trains_close_to_float32_and_keeps_float32_parameters(tiny: dict[st
 
 
 @pytest.mark.slow
-def test_a_compiled_network_trains_like_a_plain_one(tiny: dict[str, Any], data_root: Path) -> None:
-    plain = make(tiny, data_root, model={"drop_path": 0.0})
-    compiled = make(tiny, data_root, model={"drop_path": 0.0}, train={"compile": True})
+@pytest.mark.parametrize("method", ["gd", "pcgrad", {"name": "cagrad", "grad_space": "representation"}])
+def test_a_compiled_network_trains_like_a_plain_one(method: Any, tiny: dict[str, Any], data_root: Path) -> None:
+    plain = make(tiny, data_root, method=method, model={"drop_path": 0.0})
+    compiled = make(tiny, data_root, method=method, model={"drop_path": 0.0}, train={"compile": True})
     for trainer in (plain, compiled):
         trainer.advance(iterations=2)
     torch.testing.assert_close(flat(compiled), flat(plain), rtol=1e-3, atol=1e-3)

@@ -90,6 +90,7 @@ class TaskGradients:
             if wanted:
                 retain = self._features is None
                 found = list(torch.autograd.grad(objective, wanted, retain_graph=retain, allow_unused=True))
+                found = owned(found, wanted)
             if self._features is not None:
                 first = found.pop(0)
                 self._at_features.append(torch.zeros_like(self._features) if first is None else first)
@@ -122,7 +123,7 @@ class TaskGradients:
     def through_trunk(self, at_features: Tensor) -> list[Tensor | None]:
         """The shared parameters' gradient for a given gradient of the representation: one backward pass."""
         assert self._features is not None
-        found = self.update.gradients(self._features, self.shared, at_features)
+        found = owned(self.update.gradients(self._features, self.shared, at_features), self.shared)
         self.update.average([g for g in found if g is not None])
         return found
 
@@ -132,7 +133,8 @@ class TaskGradients:
             stack = torch.stack(self._at_features)
             return self.through_trunk(torch.tensordot(weights.to(stack.device, stack.dtype), stack, dims=1))
         total = torch.stack(self._objectives)
-        found = self.update.gradients((weights.to(total.device, total.dtype) * total).sum(), self.shared)
+        total = (weights.to(total.device, total.dtype) * total).sum()
+        found = owned(self.update.gradients(total, self.shared), self.shared)
         self.update.average([g for g in found if g is not None])
         return found
 
@@ -145,6 +147,28 @@ class TaskGradients:
             weight = 1.0 if head_weights is None else head_weights[index]
             for parameter, gradient in zip(self.update.heads[task], self.heads[index], strict=True):
                 parameter.grad = gradient if gradient is None or weight == 1.0 else gradient * weight
+
+
+def owned(gradients: Sequence[Tensor | None], of: Sequence[Tensor]) -> list[Tensor | None]:
+    """The gradients as ``backward`` leaves them in ``.grad``: laid out as what they are of, in memory of their own.
+
+    ``torch.autograd.grad`` promises neither, and a fused optimizer takes the layout for granted.
+    """
+    out: list[Tensor | None] = []
+    seen: set[int] = set()
+    for gradient, tensor in zip(gradients, of, strict=True):
+        if gradient is None:
+            out.append(None)
+            continue
+        shared = gradient.untyped_storage().data_ptr() in seen
+        keep = (
+            gradient
+            if gradient.stride() == tensor.stride() and not shared
+            else torch.empty_like(tensor).copy_(gradient)
+        )
+        seen.add(keep.untyped_storage().data_ptr())
+        out.append(keep)
+    return out
 
 
 def trainable(parameters: Sequence[nn.Parameter]) -> list[nn.Parameter]:
