@@ -6,63 +6,28 @@ import json
 import math
 import re
 import textwrap
-import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
 
+from analysis.escape import escape_latex, escape_markdown
+from analysis.listing import LISTING_FORMATS, WIDTH, is_listing
 from analysis.sheet import Cell, Column, Rank, Sheet, sheet_of
 from analysis.tables import columns as c
 from trainables.errors import ConfigError, unknown
 
 _ARROWS = {"up": "↑", "down": "↓", "": ""}
 _GAP = "  "
-WIDTH = 160
-"""Columns of a terminal that text tables keep to."""
-
 _MOST_LATEX_COLUMNS = 10
 _COMPARED = ", the baseline aside; ↑ higher is better, ↓ lower is better."
 
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    '"': "''",
-    "±": r"$\pm$",
-    "×": r"$\times$",
-    "↑": r"$\uparrow$",
-    "↓": r"$\downarrow$",
-    "–": "--",
-    "—": "---",
-    "…": r"\ldots{}",
-    "α": r"$\alpha$",
-    "β": r"$\beta$",
-    "γ": r"$\gamma$",
-    "δ": r"$\delta$",
-    "Δ": r"$\Delta$",
-    "ε": r"$\epsilon$",
-    "η": r"$\eta$",
-    "λ": r"$\lambda$",
-    "μ": r"$\mu$",
-    "σ": r"$\sigma$",
-    "τ": r"$\tau$",
-}
-
 
 def render(table: pd.DataFrame, format: str = "text") -> str:
-    """A table made by :mod:`analysis.tables`, as a string without a newline at its end.
+    """A table made by :mod:`analysis.tables`, or a listing, as a string without a newline at its end.
+
+    A listing (:func:`analysis.listing.listing`) has its columns as they are, without marks for best values.
 
     ``text`` keeps to :data:`WIDTH` columns: a wider table is shown as its summary first and its tasks below.
     ``markdown`` is a GitHub table. ``latex`` is a complete ``table`` environment that needs the package ``booktabs``,
@@ -77,7 +42,8 @@ def render(table: pd.DataFrame, format: str = "text") -> str:
     """
     if format not in FORMATS:
         raise ConfigError(unknown("format", format, FORMATS))
-    return FORMATS[format](table).rstrip("\n")
+    formats = LISTING_FORMATS if is_listing(table) else FORMATS
+    return formats[format](table).rstrip("\n")
 
 
 def header(column: Column) -> str:
@@ -163,23 +129,20 @@ def _marked(sheet: Sheet) -> Iterable[str]:
 def _markdown(table: pd.DataFrame) -> str:
     sheet = sheet_of(table)
 
-    def escape(text: str) -> str:
-        return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", text)
-
     def shown(cell: Cell) -> str:
-        text = escape(_with_spread(cell))
+        text = escape_markdown(_with_spread(cell))
         return f"**{text}**" if cell.rank is Rank.BEST else text
 
-    lines = [f"**{escape(sheet.title)}**", ""]
-    lines.append("| | " + " | ".join(escape(header(column)) for column in sheet.columns) + " |")
+    lines = [f"**{escape_markdown(sheet.title)}**", ""]
+    lines.append("| | " + " | ".join(escape_markdown(header(column)) for column in sheet.columns) + " |")
     lines.append("|---|" + "---:|" * len(sheet.columns))
     for index, label in enumerate(_marked(sheet)):
         lines.append(
-            f"| {escape(label)} | " + " | ".join(shown(column.cells[index]) for column in sheet.columns) + " |"
+            f"| {escape_markdown(label)} | " + " | ".join(shown(column.cells[index]) for column in sheet.columns) + " |"
         )
     lines.append("")
-    lines += [f"- ({number}) {escape(note)}" for number, note in enumerate(sheet.notes, 1)]
-    lines += [f"- {escape(note)}." for note in sheet.footnotes]
+    lines += [f"- ({number}) {escape_markdown(note)}" for number, note in enumerate(sheet.notes, 1)]
+    lines += [f"- {escape_markdown(note)}." for note in sheet.footnotes]
     lines += [f"- Bold: best of its column{_COMPARED}"] * _any_best(sheet)
     return "\n".join(lines) + "\n"
 
@@ -234,17 +197,6 @@ def _latex(table: pd.DataFrame) -> str:
             "",
         ]
     )
-
-
-def escape_latex(text: str) -> str:
-    """Text for LaTeX: special characters escaped, characters pdfLaTeX lacks by their nearest ASCII or ``?``."""
-    return "".join(_LATEX.get(char) or _latin(char) for char in text)
-
-
-def _latin(char: str) -> str:
-    if char.isascii() or (char.isalpha() and ord(char) < 0x180):
-        return char
-    return unicodedata.normalize("NFKD", char).encode("ascii", "ignore").decode() or "?"
 
 
 def _csv(table: pd.DataFrame) -> str:

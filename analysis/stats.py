@@ -9,7 +9,7 @@ the same seed) has it in.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,3 +62,19 @@ def summarize(values: Iterable[float], confidence: float = 0.95) -> Summary:
     sd = float(array.std(ddof=1))
     half = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * sd / math.sqrt(n)
     return Summary(n, mean, sd, mean - half, mean + half)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P values corrected for their number by Holm's step-down method, in the order given.
+
+    Reject where the result is at most the level: the chance of one false rejection or more is then at most the level,
+    whatever the dependence (Holm, "A Simple Sequentially Rejective Multiple Test Procedure", 1979). A NaN is no test:
+    it stays NaN and does not count.
+    """
+    values = np.asarray(p_values, dtype=np.float64)
+    tested = np.flatnonzero(~np.isnan(values))
+    order = tested[np.argsort(values[tested], kind="stable")]
+    factors = len(order) - np.arange(len(order))
+    corrected = np.full(len(values), math.nan)
+    corrected[order] = np.minimum(1.0, np.maximum.accumulate(values[order] * factors))
+    return [float(value) for value in corrected]
