@@ -67,6 +67,10 @@ TRAIN_LOSS = "train/loss"
 GROUP_COUNT = "groups/count"
 COST = "cost"
 COSTS = ("iterations", "optimizer_steps", "forward_passes", "backward_passes", "trunk_passes", "samples", "seconds")
+PHASES = ("forward", "backward", "gradient_manipulation", "optimizer_step", "clustering_and_affinity")
+"""Seconds of each phase are recorded as the cost ``seconds_<phase>``."""
+PEAK_MEMORY = "peak_memory_bytes"
+"""Of the device, as a cost; not recorded on a CPU."""
 
 
 def metric(split: str, task: str, name: str) -> str:

@@ -84,6 +84,9 @@ class RecordConfig(Settings):
     """Samples of an evaluation batch."""
     points: int = Field(default=200, ge=2, le=2000)
     """About how many points a training curve or the affinity history has; each is the mean over its iterations."""
+    phases: bool = False
+    """Wait for a GPU at the ends of each phase of a step, so that seconds by phase are right. Costs throughput; on a
+    CPU they are right anyway."""
 
 
 def _data(value: Any) -> Any:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch._functorch import config as functorch_config
 
+from trainables.clock import FORWARD, MANIPULATION, PhaseClock
 from trainables.config import TrialConfig, data_set_of, method_of, tasks_of, trial_key
 from trainables.data.base import Split
 from trainables.errors import CheckpointError, Diverged
@@ -57,6 +58,8 @@ class Trainer:
             seed=derive(config.seed, "network"),
         ).to(self.device)
         self._forward = _forward(self.network, config.train.compile, method_of(config).needs_representation)
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
         self.counters = Counters()
         self.optimizer = self._make_optimizer()
         self._base_lrs = [float(group["lr"]) for group in self.optimizer.param_groups]
@@ -67,6 +70,7 @@ class Trainer:
             optimizer=self.optimizer,
             counters=self.counters,
             clip_norm=config.optim.clip_norm,
+            clock=PhaseClock(self.device, exact=config.record.phases),
             iterations_per_epoch=data_set.sizes(config.data)["train"] // config.train.batch_size,
         )
         self.method: Method = method_of(config)(config.method, self.update, derive(config.seed, "method"))
@@ -75,6 +79,8 @@ class Trainer:
         self.history = History([task.name for task in self.tasks], stride)
         self.seconds = 0.0
         """Training time so far, evaluation excluded."""
+        self.method_seconds = 0.0
+        """Of it, inside the method's steps."""
         self.done = False
         self._order: tuple[int, np.ndarray] | None = None
 
@@ -103,7 +109,20 @@ class Trainer:
             "trunk_passes": counters.trunk_passes,
             "samples": counters.samples,
             "seconds": self.seconds,
+            **{f"seconds_{phase}": value for phase, value in self._phases().items()},
+            **self._memory(),
         }
+
+    def _phases(self) -> dict[str, float]:
+        """Seconds by phase; gradient manipulation is what a step takes beside the phases that are timed."""
+        timed = self.update.clock.seconds
+        return {**timed, MANIPULATION: max(0.0, self.method_seconds - sum(timed.values()))}
+
+    def _memory(self) -> dict[str, float]:
+        """The most device memory the trial held at once, in bytes. Nothing on a CPU, whose allocator does not tell."""
+        if self.device.type != "cuda":
+            return {}
+        return {"peak_memory_bytes": float(torch.cuda.max_memory_allocated(self.device))}
 
     # ---- training --------------------------------------------------------------------------------
 
@@ -136,11 +155,14 @@ class Trainer:
 
         def losses() -> dict[str, Tensor]:
             self.counters.forward_passes += 1
-            outputs, self.update.representation = self._predict(images)
-            return {task.name: task.loss(outputs[task.name], targets[task.label]) for task in self.tasks}
+            with self.update.clock(FORWARD):
+                outputs, self.update.representation = self._predict(images)
+                return {task.name: task.loss(outputs[task.name], targets[task.label]) for task in self.tasks}
 
         self.network.train()
+        begun = time.perf_counter()
         log: StepLog = self.method.step(losses)
+        self.method_seconds += time.perf_counter() - begun
         self.update.representation = None
         self.counters.iterations += 1
         self.counters.samples += len(images)
@@ -258,6 +280,8 @@ class Trainer:
             "counters": dict(vars(self.counters)),
             "history": self.history.state_dict(),
             "seconds": self.seconds,
+            "method_seconds": self.method_seconds,
+            "phase_seconds": dict(self.update.clock.seconds),
             "done": self.done,
         }
 
@@ -279,6 +303,8 @@ class Trainer:
             setattr(self.counters, name, value)
         self.history.load_state_dict(state["history"])
         self.seconds = float(state["seconds"])
+        self.method_seconds = float(state["method_seconds"])
+        self.update.clock.seconds.update(state["phase_seconds"])
         self.done = bool(state["done"])
 
 

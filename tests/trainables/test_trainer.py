@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from trainables.clock import PHASES
 from trainables.config import load_trial
 from trainables.errors import CheckpointError, Diverged
 from trainables.methods import METHODS
@@ -291,3 +292,18 @@ def test_on_cuda_it_trains_and_resumes(case: str, tiny: dict[str, Any], data_roo
         each.advance()
     torch.testing.assert_close(flat(trainer), flat(other), rtol=1e-3, atol=1e-4)
     assert trainer.done
+
+
+@pytest.mark.parametrize("case", ["gd", "selective", "cagrad"])
+def test_phases_add_up_to_the_time_of_the_steps(case: str, tiny: dict[str, Any], data_root: Path) -> None:
+    trainer = make(tiny, data_root, **CASES.get(case, {"method": case}))
+    trainer.advance(iterations=4)
+    resumed = make(tiny, data_root, **CASES.get(case, {"method": case}))
+    resumed.load_state_dict(through_a_file(trainer.state_dict()))
+    assert resumed.costs() == trainer.costs()
+    costs = trainer.costs()
+    phases = {name: costs[f"seconds_{name}"] for name in PHASES}
+    assert sum(phases.values()) == pytest.approx(trainer.method_seconds)
+    assert trainer.method_seconds <= costs["seconds"]
+    assert all(value > 0 for name, value in phases.items() if name != "clustering_and_affinity")
+    assert (phases["clustering_and_affinity"] > 0) == (case == "selective")

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from trainables.clock import BACKWARD, OPTIMIZER, PhaseClock
 from trainables.settings import Settings
 
 Losses = Callable[[], Mapping[str, Tensor]]
@@ -73,6 +74,7 @@ class Update:
         counters: where steps and backward passes are counted; forwards are counted by the closure's owner.
         clip_norm: largest gradient norm over all parameters with a gradient, or ``None``.
         iterations_per_epoch: batches the training split makes, for methods that look back on epochs.
+        clock: what the time of backward passes and steps is charged to.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class Update:
         counters: Counters | None = None,
         clip_norm: float | None = None,
         iterations_per_epoch: int = 1,
+        clock: PhaseClock | None = None,
     ) -> None:
         self.tasks = tuple(tasks)
         self.shared = tuple(shared)
@@ -92,6 +95,7 @@ class Update:
         self.counters = counters if counters is not None else Counters()
         self.clip_norm = clip_norm
         self.iterations_per_epoch = iterations_per_epoch
+        self.clock = clock if clock is not None else PhaseClock()
         self.representation: Tensor | None = None
         """What all decoders read and the trunk alone has made, of the last forward, with its graph; ``None`` where the
         forward does not tell. Whoever owns the closure sets it in every call."""
@@ -102,7 +106,8 @@ class Update:
 
     def backward(self, loss: Tensor, *, retain_graph: bool = False) -> None:
         """Add the gradient of the scalar ``loss`` to ``.grad`` of all parameters; counts one backward pass."""
-        loss.backward(retain_graph=retain_graph)
+        with self.clock(BACKWARD):
+            loss.backward(retain_graph=retain_graph)
         self.counters.backward_passes += 1
 
     def gradients(
@@ -121,7 +126,8 @@ class Update:
             at_output: the gradient of the loss at ``output``.
             retain_graph: keep the graph for one more call.
         """
-        found = torch.autograd.grad(output, inputs, at_output, retain_graph=retain_graph, allow_unused=True)
+        with self.clock(BACKWARD):
+            found = torch.autograd.grad(output, inputs, at_output, retain_graph=retain_graph, allow_unused=True)
         self.counters.backward_passes += 1
         return list(found)
 
@@ -145,13 +151,12 @@ class Update:
     def step(self) -> None:
         """One optimizer step from the gradients in ``.grad``, clipped if asked for; parameters whose gradient is None
         stay."""
-        if self.clip_norm is not None:
-            grads = [p.grad for p in self.parameters() if p.grad is not None]
-            norm = torch.nn.utils.get_total_norm(grads)
-            torch.nn.utils.clip_grads_with_norm_(
-                [p for p in self.parameters() if p.grad is not None], self.clip_norm, norm
-            )
-        self.optimizer.step()
+        with self.clock(OPTIMIZER):
+            if self.clip_norm is not None:
+                moved = [p for p in self.parameters() if p.grad is not None]
+                norm = torch.nn.utils.get_total_norm([p.grad for p in moved if p.grad is not None])
+                torch.nn.utils.clip_grads_with_norm_(moved, self.clip_norm, norm)
+            self.optimizer.step()
         self.counters.optimizer_steps += 1
 
     def parameters(self) -> Iterable[nn.Parameter]:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from trainables.clock import BACKWARD
 from trainables.errors import ConfigError
 from trainables.methods.base import Update
 
@@ -89,7 +90,8 @@ class TaskGradients:
             found: list[Tensor | None] = []
             if wanted:
                 retain = self._features is None
-                found = list(torch.autograd.grad(objective, wanted, retain_graph=retain, allow_unused=True))
+                with update.clock(BACKWARD):
+                    found = list(torch.autograd.grad(objective, wanted, retain_graph=retain, allow_unused=True))
                 found = owned(found, wanted)
             if self._features is not None:
                 first = found.pop(0)

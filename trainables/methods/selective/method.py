@@ -15,6 +15,7 @@ import torch
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 from torch import Tensor
 
+from trainables.clock import CLUSTERING
 from trainables.errors import ConfigError
 from trainables.methods.base import Losses, Method, MethodConfig, StepLog, Update
 from trainables.methods.selective.affinity import AffinityMap, Credit, OppositeSigns, Scale, SelfEntries
@@ -113,7 +114,8 @@ class Selective(Method):
 
     def step(self, losses: Losses) -> StepLog:
         """One iteration: M groups stepped in turn on the same batch."""
-        groups = self._next_groups()
+        with self.update.clock(CLUSTERING):
+            groups = self._next_groups()
         seen: list[Tensor] = []
         for group in groups:
             values = losses()
@@ -122,8 +124,9 @@ class Selective(Method):
         if measures_last(self.config):
             with torch.no_grad():
                 seen.append(self.stack(losses()))
-        # The iteration's only transfer from the device.
-        self.affinity.observe(torch.stack(seen).cpu(), groups)
+        with self.update.clock(CLUSTERING):
+            # The iteration's only transfer from the device.
+            self.affinity.observe(torch.stack(seen).cpu(), groups)
         self.iteration += 1
         return StepLog(
             losses=seen[0],
