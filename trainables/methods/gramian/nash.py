@@ -10,7 +10,7 @@ from trainables.methods.gramian.problem import Array, Problem, SolverInfo
 
 _MAX_ITERATIONS = 60
 _ACCEPTED = 1e-9
-_RIDGE = 1e-6
+_RIDGE = 1e-5
 
 
 def nash(problem: Problem) -> tuple[Array, SolverInfo]:
@@ -21,7 +21,7 @@ def nash(problem: Problem) -> tuple[Array, SolverInfo]:
     Written in w_k |g_k| the equation holds only cosines: the norms, and factors between them, drop out.
 
     A solution exists unless the gradients are Pareto stationary, that is some w >= 0 other than 0 makes J^T w vanish.
-    Then 1e-6 is added to every cosine of a gradient with itself, and ``fallback`` says so.
+    Then 1e-5 is added to every cosine of a gradient with itself, and ``fallback`` says so.
 
     The residual is the largest ``|(G w)_k w_k - 1|``.
     """
