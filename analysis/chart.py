@@ -8,7 +8,7 @@ from html import escape
 
 import pandas as pd
 
-from analysis.sheet import clean
+from analysis.escape import clean
 from analysis.tables import columns as c
 
 _WIDTH = 860

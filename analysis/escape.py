@@ -1,9 +1,12 @@
-"""Text made safe for Markdown and LaTeX."""
+"""Text made safe for one line, Markdown and LaTeX."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
+
+DASH = "-"
+"""A cell with nothing in it."""
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -55,3 +58,8 @@ def _latin(char: str) -> str:
     if char.isascii() or (char.isalpha() and ord(char) < 0x180):
         return char
     return unicodedata.normalize("NFKD", char).encode("ascii", "ignore").decode() or "?"
+
+
+def clean(text: str) -> str:
+    """One line without control characters: labels and reasons come from files and tracebacks."""
+    return "".join(char for char in " ".join(text.split()) if char.isprintable())

@@ -16,8 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.escape import escape_latex, escape_markdown
-from analysis.sheet import DASH, clean
+from analysis.escape import DASH, clean, escape_latex, escape_markdown
 
 _KEY = "listing"
 WIDTH = 160
@@ -38,7 +37,6 @@ def listing(
     title: str,
     shown: Mapping[str, tuple[str, str]],
     footnotes: Sequence[str] = (),
-    repeat: bool = True,
     about: Mapping[str, Any] | None = None,
 ) -> pd.DataFrame:
     """A frame to be rendered as it is.
@@ -51,14 +49,13 @@ def listing(
         shown: column to header and format, of the columns text, Markdown and LaTeX show. A format is a format
             specification for numbers (``+.2f``), or empty for words.
         footnotes: in order, without a full stop.
-        repeat: show a value of the first column again where it is that of the row above.
         about: what else ``attrs`` and JSON are to say.
     """
     frame = pd.DataFrame(list(lines), columns=list(columns))
     entries = [{"name": column, "header": header, "format": spec} for column, (header, spec) in shown.items()]
     frame.attrs = {_KEY: name, "title": title}
     frame.attrs.update(about or {})
-    frame.attrs.update({"columns": entries, "repeat": repeat, "footnotes": list(footnotes)})
+    frame.attrs.update({"columns": entries, "footnotes": list(footnotes)})
     return frame
 
 
@@ -70,9 +67,6 @@ def is_listing(frame: pd.DataFrame) -> bool:
 def _cells(frame: pd.DataFrame) -> list[list[str]]:
     """What is shown, header aside, row by row."""
     columns = [[_shown(value, entry["format"]) for value in frame[entry["name"]]] for entry in frame.attrs["columns"]]
-    if columns and not frame.attrs["repeat"]:
-        first = columns[0]
-        columns[0] = ["" if row and text == first[row - 1] else text for row, text in enumerate(first)]
     return [list(row) for row in zip(*columns, strict=True)]
 
 
@@ -108,7 +102,9 @@ def _widths(rows: Sequence[Sequence[str]], words: Sequence[bool]) -> list[int]:
 
 
 def _wrapped(row: Sequence[str], widths: Sequence[int], words: Sequence[bool]) -> list[str]:
-    cells = [textwrap.wrap(text, width) or [""] for text, width in zip(row, widths, strict=True)]
+    cells = [
+        textwrap.wrap(text, width, break_on_hyphens=False) or [""] for text, width in zip(row, widths, strict=True)
+    ]
     lines = []
     for line in range(max(map(len, cells))):
         parts = [cell[line] if line < len(cell) else "" for cell in cells]
@@ -177,7 +173,7 @@ def _csv(frame: pd.DataFrame) -> str:
 
 
 def _json(frame: pd.DataFrame) -> str:
-    about = {name: value for name, value in frame.attrs.items() if name not in (_KEY, "repeat")}
+    about = {name: value for name, value in frame.attrs.items() if name != _KEY}
     rows = [{str(name): _plain(value) for name, value in line.items()} for line in frame.to_dict("records")]
     return json.dumps({**about, "rows": rows}, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 

@@ -106,7 +106,7 @@ class Records:
         ]
         return cls(
             plan=plan,
-            trials=_frame(trials, (*_TRIAL_COLUMNS, *_TAGS, "groups", *schema.COSTS)),
+            trials=_frame(trials, (*_TRIAL_COLUMNS, *_TAGS, "groups", *schema.ALL_COSTS)),
             metrics=_frame(metrics, _METRIC_COLUMNS),
             _store=store,
             _complete=complete,
@@ -241,7 +241,7 @@ def _trial(row: PlanRow, cell: PlanCell, run: Run | None) -> dict[str, Any]:
         "tasks": cell.tasks,
         **{tag: tags.get(tag, "") for tag in _TAGS},
         "groups": _number(numbers.get(schema.GROUP_COUNT, math.nan)),
-        **{name: _number(numbers.get(schema.cost(name), math.nan)) for name in schema.COSTS},
+        **{name: _number(numbers.get(schema.cost(name), math.nan)) for name in schema.ALL_COSTS},
     }
 
 

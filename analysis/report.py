@@ -12,10 +12,12 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.chart import STYLE, delta_m_chart
+from analysis.escape import clean
+from analysis.listing import is_listing
 from analysis.records import Records
 from analysis.render import header
-from analysis.sheet import Cell, Rank, clean, sheet_of, short_number
-from analysis.tables import make_table
+from analysis.sheet import Cell, Rank, sheet_of, short_number
+from analysis.tables import make_table, rows_table
 from analysis.tables.results import row_results
 from study import schema
 from trainables.errors import StoreError
@@ -81,6 +83,8 @@ def write_report(records: Records, path: Path) -> Path:
 def report_html(records: Records) -> str:
     """The page. Everything that comes from the records is escaped."""
     table = make_table(records)
+    if is_listing(table):  # of costs, say; the page shows those beside the results anyway
+        table = rows_table(records)
     plan = records.plan
     done = int((records.trials["status"] == schema.COMPLETE).sum())
     seeds = f"{len(plan.seeds)} seed{'' if len(plan.seeds) == 1 else 's'}"

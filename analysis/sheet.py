@@ -9,9 +9,9 @@ from enum import Enum
 
 import pandas as pd
 
+from analysis.escape import DASH, clean
 from analysis.tables import columns as c
 
-DASH = "-"
 _SIGNIFICANT = 4
 _MOST_DECIMALS = 6
 
@@ -110,11 +110,6 @@ def sheet_of(table: pd.DataFrame) -> Sheet:
         notes=notes,
         footnotes=tuple(clean(note) for note in table.attrs["footnotes"]),
     )
-
-
-def clean(text: str) -> str:
-    """One line without control characters: labels and reasons come from files and tracebacks."""
-    return "".join(char for char in " ".join(text.split()) if char.isprintable())
 
 
 def _fixed(values: Sequence[float]) -> list[str]:

@@ -71,6 +71,7 @@ PHASES = ("forward", "backward", "gradient_manipulation", "optimizer_step", "clu
 """Seconds of each phase are recorded as the cost ``seconds_<phase>``."""
 PEAK_MEMORY = "peak_memory_bytes"
 """Of the device, as a cost; not recorded on a CPU."""
+ALL_COSTS = (*COSTS, *(f"seconds_{phase}" for phase in PHASES), PEAK_MEMORY)
 
 
 def metric(split: str, task: str, name: str) -> str:

@@ -11,14 +11,15 @@ from types import MappingProxyType
 import pandas as pd
 
 from analysis.records import Records
+from analysis.tables.cost import e1, table1
 from analysis.tables.rows import rows_table
 from analysis.tables.table4_d5 import table4_d5
 
-__all__ = ["TABLES", "Table", "rows_table", "table4_d5", "make_table"]
+__all__ = ["TABLES", "Table", "rows_table", "e1", "table1", "table4_d5", "make_table"]
 
 Table = Callable[[Records], pd.DataFrame]
 
-TABLES: Mapping[str, Table] = MappingProxyType({"table4_d5": table4_d5})
+TABLES: Mapping[str, Table] = MappingProxyType({"table1": table1, "e1": e1, "table4_d5": table4_d5})
 
 
 def make_table(records: Records) -> pd.DataFrame:
