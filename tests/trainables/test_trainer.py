@@ -281,7 +281,7 @@ def test_a_compiled_network_trains_like_a_plain_one(method: Any, tiny: dict[str,
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("case", ["gd", "selective"])
+@pytest.mark.parametrize("case", ["gd", "selective", "cagrad", "graddrop"])
 def test_on_cuda_it_trains_and_resumes(case: str, tiny: dict[str, Any], data_root: Path) -> None:
     config = load_trial(merge(tiny, CASES[case]))
     trainer = Trainer(config, data_root, "cuda")

@@ -60,7 +60,7 @@ def graddrop(rows: Tensor, noise: Tensor, leak: float = 0.0) -> Tensor:
         noise: (...) uniform on [0, 1).
         leak: see :class:`GradDropConfig`.
     """
-    magnitude = rows.abs().sum(0)
-    purity = 0.5 * (1.0 + rows.sum(0) / magnitude.clamp_min(torch.finfo(rows.dtype).tiny))
-    kept = (rows > 0) == (purity > noise)
-    return torch.where(kept, rows, leak * rows).sum(0)
+    positive, negative = rows.clamp_min(0).sum(0), rows.clamp_max(0).sum(0)
+    # P = positive / (positive - negative), not divided out: no coordinate is 0 / 0.
+    drawn = torch.where(positive > noise * (positive - negative), positive, negative)
+    return drawn if leak == 0.0 else drawn.lerp(positive + negative, leak)
