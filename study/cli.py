@@ -293,6 +293,49 @@ def _write_report(home: Home, study: str, profile: str | None) -> Path:
     return write_report(records, home.report(study, records.profile))
 
 
+@main.command(epilog=_example("mtl-study figure fig4 --out figures", "mtl-study figure curves --study table4_d5"))
+@click.argument("name")
+@click.option("--study", help="For figures that any study has (curves, bars): which one.")
+@_profile
+@click.option("--out", type=click.Path(path_type=Path), help="Folder to write into (default: figures in the home).")
+@_home
+def figure(name: str, study: str | None, profile: str | None, out: Path | None, home: Path | None) -> None:
+    """Draw a figure from the records, as PNG and SVG."""
+    from analysis.figures import make_figure
+
+    where = Home.locate(home)
+    for path in make_figure(name, where.path, profile, out or where.path / "figures", study=study):
+        click.echo(path)
+
+
+_format = click.option("--format", "form", type=click.Choice(_FORMATS), default="text", show_default=True)
+_as_json = click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+
+
+@main.command(epilog=_example("mtl-study audit", "mtl-study audit --format markdown"))
+@_format
+@_as_json
+def audit(form: str, as_json: bool) -> None:
+    """Recompute every published Delta_m from the published task numbers; list the rows that cannot be right."""
+    from analysis.audit import audit as find
+    from analysis.render import render
+
+    click.echo(render(find(), "json" if as_json else form))
+
+
+@main.command(epilog=_example("mtl-study claims", "mtl-study claims --profile cpu --format markdown"))
+@_profile
+@_format
+@_as_json
+@_home
+def claims(profile: str | None, form: str, as_json: bool, home: Path | None) -> None:
+    """Test the paper's statements on the records: supported, contradicted, or undecided and how many seeds more."""
+    from analysis.claims import claims as judge
+    from analysis.render import render
+
+    click.echo(render(judge(Home.locate(home).path, profile), "json" if as_json else form))
+
+
 @main.command(
     epilog=_example("mtl-study trial config.yaml", "mtl-study trial config.yaml --set method.beta=1e-2 --json")
 )
