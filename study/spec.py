@@ -180,8 +180,9 @@ def parse_spec(text: str, source: str) -> StudySpec:
     if not spec.rows:
         raise ConfigError(f"{source}: rows: a study needs at least one row")
     ids = [row.id for row in spec.rows]
+    plain = [row.id for row in spec.rows if not row.axes]  # those with axes get their values appended
     for index, row_id in enumerate(ids):
-        if row_id in ids[:index]:
+        if plain.count(row_id) > 1 and row_id in ids[:index]:
             raise ConfigError(f"{source}: rows.{index}.id: '{row_id}' is taken by another row")
     if spec.baseline not in ids:
         raise ConfigError(f"{source}: baseline: {unknown('row', spec.baseline, ids)}")

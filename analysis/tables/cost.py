@@ -22,17 +22,16 @@ _PER_ITERATION = {
 }
 
 
-def _costs(records: Records) -> pd.DataFrame:
+def _costs(records: Records) -> dict[str, dict[str, float]]:
     """Row id to the mean cost of one iteration over the complete trials on all tasks, and ``n``, their number."""
     trials = records.trials
     every = {task.name for task in records.plan.tasks}
     whole = trials[(trials["status"] == schema.COMPLETE) & trials["tasks"].map(lambda names: set(names) == every)]
-    per_iteration = [name for name in schema.ALL_COSTS if name not in {"iterations", schema.PEAK_MEMORY}]
-    frame = whole[["row", schema.PEAK_MEMORY]].copy()
-    for name in per_iteration:
-        frame[name] = whole[name] / whole["iterations"]
-    out = frame.groupby("row").mean()
-    out["n"] = frame.groupby("row").size()
+    out: dict[str, dict[str, float]] = {}
+    for row, group in whole.groupby("row"):
+        means = {name: float((group[name] / group["iterations"]).mean()) for name in schema.ALL_COSTS}
+        memory = float(group[schema.PEAK_MEMORY].mean())
+        out[str(row)] = {**means, schema.PEAK_MEMORY: memory, "n": float(len(group))}
     return out
 
 
@@ -51,15 +50,15 @@ def table1(records: Records) -> pd.DataFrame:
     all tasks in one network. Memory is NaN on a CPU, whose allocator does not tell.
     """
     costs = _costs(records)
-    base = float(costs[schema.PEAK_MEMORY].get(REFERENCE, math.nan))
-    lines = []
+    base = costs.get(REFERENCE, {}).get(schema.PEAK_MEMORY, math.nan)
+    lines: list[dict[str, object]] = []
     for row in _rows(records):
-        own = costs.loc[row.id] if row.id in costs.index else None
-        line = {"row": row.label, "n": 0 if own is None else int(own["n"])}
-        for name, short in _PER_ITERATION.items():
-            line[short] = math.nan if own is None else float(own[name])
-        memory = math.nan if own is None else float(own[schema.PEAK_MEMORY])
-        lines.append({**line, "memory": memory, "memory_ratio": memory / base})
+        own = costs.get(row.id, {})
+        memory = own.get(schema.PEAK_MEMORY, math.nan)
+        counts = {short: own.get(name, math.nan) for name, short in _PER_ITERATION.items()}
+        lines.append(
+            {"row": row.label, "n": int(own.get("n", 0)), **counts, "memory": memory, "memory_ratio": memory / base}
+        )
     shown = {
         "row": ("row", ""),
         "n": ("n", "d"),
@@ -71,7 +70,7 @@ def table1(records: Records) -> pd.DataFrame:
     tasks = len(records.plan.tasks)
     notes = [f"counts of one iteration on {tasks} tasks, mean over n trials", *_footnotes(records)]
     title = "Complexity of one iteration (Table 1, measured)"
-    return listing(lines, list(lines[0]), name="table1", title=title, shown=shown, footnotes=notes)
+    return listing(lines, _columns(lines), name="table1", title=title, shown=shown, footnotes=notes)
 
 
 def e1(records: Records) -> pd.DataFrame:
@@ -80,24 +79,27 @@ def e1(records: Records) -> pd.DataFrame:
     Published: ViT-L, 11 Taskonomy tasks, A6000. The share of a phase compares, seconds do not.
     """
     costs = _costs(records)
-    published = step_seconds().pivot_table(index="row", columns="phase", values="seconds", aggfunc="first")
-    base = float(costs["seconds"].get(REFERENCE, math.nan))
-    lines = []
+    printed = _printed()
+    nothing: dict[str, float] = {}
+    base = costs.get(REFERENCE, nothing).get("seconds", math.nan)
+    lines: list[dict[str, object]] = []
     for row in _rows(records):
-        own = costs.loc[row.id] if row.id in costs.index else None
-        line: dict[str, object] = {"row": row.label, "n": 0 if own is None else int(own["n"])}
-        for phase in schema.PHASES:
-            line[phase] = math.nan if own is None else 1000 * float(own[f"seconds_{phase}"])
-        total = math.nan if own is None else float(own["seconds"])
-        line |= {"total": 1000 * total, "ratio": total / base}
-        names = [place.row for place in row.published if place.row in published.index]
-        printed = published.loc[names[0]] if names else None
-        line["published_ratio"] = math.nan if printed is None else printed["total"] / published.loc["GD", "total"]
-        line["manipulation_share"] = _share(line["gradient_manipulation"], line["total"])
-        line["published_share"] = (
-            math.nan if printed is None else _share(printed.get("gradient_manipulation"), printed["total"])
+        own = costs.get(row.id, nothing)
+        there = next((printed[place.row] for place in row.published if place.row in printed), nothing)
+        phases = {phase: 1000 * own.get(f"seconds_{phase}", math.nan) for phase in schema.PHASES}
+        total = 1000 * own.get("seconds", math.nan)
+        lines.append(
+            {
+                "row": row.label,
+                "n": int(own.get("n", 0)),
+                **phases,
+                "total": total,
+                "ratio": total / (1000 * base),
+                "published_ratio": there.get("total", math.nan) / printed["GD"]["total"],
+                "manipulation_share": 100 * phases["gradient_manipulation"] / total,
+                "published_share": 100 * there.get("gradient_manipulation", math.nan) / there.get("total", math.nan),
+            }
         )
-        lines.append(line)
     shown = {
         "row": ("row", ""),
         "n": ("n", "d"),
@@ -119,16 +121,23 @@ def e1(records: Records) -> pd.DataFrame:
         "published: Taskonomy, ViT-L, 11 tasks (Table E.1): compare ratios and shares, not seconds",
     ]
     title = "Time of one iteration by phase (Table E.1)"
-    return listing(lines, list(lines[0]), name="e1", title=title, shown=shown, footnotes=notes)
+    return listing(lines, _columns(lines), name="e1", title=title, shown=shown, footnotes=notes)
 
 
-def _share(part: object, whole: object) -> float:
-    return (
-        100 * float(part) / float(whole) if isinstance(part, float) and isinstance(whole, float) and whole else math.nan
-    )
+def _printed() -> dict[str, dict[str, float]]:
+    """Table E.1: row to phase to seconds."""
+    out: dict[str, dict[str, float]] = {}
+    for row, phase, seconds in step_seconds()[["row", "phase", "seconds"]].itertuples(index=False, name=None):
+        out.setdefault(str(row), {})[str(phase)] = float(seconds)
+    return out
 
 
 def _rows(records: Records) -> list[PlanRow]:
     """The rows that train all tasks in one network."""
     every = {task.name for task in records.plan.tasks}
     return [row for row in records.plan.rows if any(set(cell.tasks) == every for cell in row.cells)]
+
+
+def _columns(lines: list[dict[str, object]]) -> list[str]:
+    """Of the first line; a study with no row on all tasks in one network has none."""
+    return list(lines[0]) if lines else ["row"]
