@@ -1,0 +1,126 @@
+"""Options and words that several commands share."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+
+from study.home import DEFAULT, VARIABLE, Home
+from trainables.errors import ConfigError
+
+if TYPE_CHECKING:
+    from study.plan import Plan
+
+FAILURES = 1
+USER_ERROR = 2
+INTERRUPTED = 130
+
+FORMATS = ("text", "markdown", "latex", "csv", "json")
+
+
+def example(*lines: str) -> str:
+    """The end of a command's help."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def options(*options: Callable[..., Any]) -> Callable[..., Any]:
+    """Several options as one decorator."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+home_option = click.option(
+    "--home", type=click.Path(path_type=Path), help=f"Folder of all state (else ${VARIABLE}, else ./{DEFAULT})."
+)
+profile_option = click.option("--profile", help="smoke, cpu, gpu or paper (default: the study's own).")
+planning = options(
+    click.argument("study"),
+    profile_option,
+    click.option("--seeds", type=click.IntRange(min=1), help="Number of replicates instead of the profile's."),
+    click.option(
+        "--set", "assignments", multiple=True, metavar="PATH=VALUE", help="Set a trial-config field in every trial."
+    ),
+    home_option,
+)
+format_option = click.option("--format", "form", type=click.Choice(FORMATS), default="text", show_default=True)
+as_json_option = click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+
+
+def print_json(value: Any) -> None:
+    """To standard output."""
+    click.echo(json.dumps(value, indent=2, default=str))
+
+
+def screen() -> Console:
+    """Standard output for tables; wide where it is no terminal, whose width would be a guess."""
+    return Console(width=None if sys.stdout.isatty() else 160)
+
+
+def assigned(items: tuple[str, ...]) -> dict[str, Any]:
+    """``--set`` items as field path to value; raises :class:`ConfigError` for one that is none."""
+    from trainables.settings import parse_yaml
+
+    out: dict[str, Any] = {}
+    for item in items:
+        path, equals, text = item.partition("=")
+        if not equals or not path:
+            raise ConfigError(f"--set {item}: PATH=VALUE is wanted, like --set optim.lr=1e-3")
+        out[path] = parse_yaml(text, f"--set {path}")
+    return out
+
+
+def plans_of(study: str, profile: str | None, seeds: int | None, assignments: tuple[str, ...]) -> list[Plan]:
+    """The plan of every study that ``study`` names."""
+    from study.plan import make_plan
+    from study.spec import load_spec
+
+    fields = assigned(assignments)
+    return [make_plan(load_spec(name), profile, seeds, fields) for name in studies(study)]
+
+
+def studies(name: str) -> tuple[str, ...]:
+    """A bundle's studies, or the one study."""
+    from study.spec import studies_of
+
+    return studies_of(name)
+
+
+def usable_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
+def home_hint(home: Path | None) -> str:
+    """``--home`` again, where it was given."""
+    return f" --home {home}" if home else ""
+
+
+def table_text(home: Home, study: str, profile: str | None, form: str) -> str:
+    """A study's table, rendered."""
+    from analysis.records import Records
+    from analysis.render import render
+    from analysis.tables import make_table
+
+    return render(make_table(Records.load(home.path, study, profile)), form)
+
+
+def write_study_report(home: Home, study: str, profile: str | None) -> Path:
+    """A study's report; returns the file."""
+    from analysis.records import Records
+    from analysis.report import write_report
+
+    records = Records.load(home.path, study, profile)
+    return write_report(records, home.report(study, records.profile))

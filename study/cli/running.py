@@ -1,0 +1,146 @@
+"""Commands that train or build."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+
+from study.cli.options import (
+    FAILURES,
+    INTERRUPTED,
+    assigned,
+    example,
+    home_hint,
+    home_option,
+    json_option,
+    planning,
+    plans_of,
+    print_json,
+    screen,
+    table_text,
+    usable_cores,
+    write_study_report,
+)
+from study.home import Home
+
+if TYPE_CHECKING:
+    from study.plan import Plan
+    from study.runner import Outcome
+
+
+@click.command(epilog=example("mtl-study plan table4_d5", "mtl-study plan table4_d5 --profile gpu --seeds 5 --json"))
+@planning
+@json_option
+def plan(
+    study: str, profile: str | None, seeds: int | None, assignments: tuple[str, ...], home: Path | None, as_json: bool
+) -> None:
+    """Show the cells of a study, bundle or YAML file: finished, shared, left, and the time. Trains nothing."""
+    from study.overview import plan_overview
+
+    overview = plan_overview(plans_of(study, profile, seeds, assignments), Home.locate(home), usable_cores())
+    if as_json:
+        print_json(overview.to_dict())
+    else:
+        overview.print(screen())
+
+
+@click.command(
+    "run",
+    epilog=example("mtl-study run table4_d5", "mtl-study run table4_d5 --seeds 5 --set train.budget.amount=1000"),
+)
+@planning
+@click.option("--executor", default="ray", show_default=True, help="ray, or local for plain worker processes.")
+@click.option("--workers", type=click.IntRange(min=1), help="Trials at a time (default: one per usable core).")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--gpus-per-trial", type=click.FloatRange(min=0, min_open=True), default=1.0, show_default=True)
+@click.option("--quiet", is_flag=True, help="Print the table alone.")
+def run_command(
+    study: str,
+    profile: str | None,
+    seeds: int | None,
+    assignments: tuple[str, ...],
+    home: Path | None,
+    executor: str,
+    workers: int | None,
+    device: str,
+    gpus_per_trial: float,
+    quiet: bool,
+) -> int:
+    """Train what a study lacks, then print its table. Run again, it takes up what was interrupted and skips what is
+    finished."""
+    from analysis.delta_m import delta_m
+    from study.executors import ExecutorSettings
+    from study.runner import run_study
+
+    plans = plans_of(study, profile, seeds, assignments)
+    where = Home.locate(home)
+    console = Console(stderr=True, quiet=quiet)
+    settings = ExecutorSettings(workers=workers or usable_cores(), gpus_per_trial=gpus_per_trial)
+    failed = False
+    for planned in plans:
+        outcome = run_study(
+            planned, where, executor=executor, settings=settings, device=device, console=console, gain=delta_m
+        )
+        _say_outcome(outcome, planned, console)
+        failed |= bool(outcome.failures)
+        if outcome.interrupted:
+            console.print("stopped; the same command goes on where it was", highlight=False)
+            return INTERRUPTED
+        click.echo(table_text(where, planned.spec.id, planned.profile, "text"))
+        report = write_study_report(where, planned.spec.id, planned.profile)
+        console.print(f"\nReport:    open {report}", highlight=False, soft_wrap=True)
+    console.print(f"MLflow UI: mtl-study ui{home_hint(home)}", highlight=False, soft_wrap=True)
+    return FAILURES if failed else 0
+
+
+def _say_outcome(outcome: Outcome, planned: Plan, console: Console) -> None:
+    total = len(planned.trials)
+    counts = f"{total} trials, {outcome.found} found finished, {outcome.trained} trained"
+    console.print(f"{planned.spec.id} at profile {planned.profile}: {counts}", highlight=False)
+    for label, reason in outcome.failures:
+        click.echo(f"failed: {label}: {reason}", err=True)
+
+
+@click.command(
+    epilog=example("mtl-study trial config.yaml", "mtl-study trial config.yaml --set method.beta=1e-2 --json")
+)
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option("--set", "assignments", multiple=True, metavar="PATH=VALUE", help="Set a trial-config field.")
+@click.option("--checkpoint", type=click.Path(path_type=Path), help="Take up, and leave, a checkpoint in this file.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@home_option
+@json_option
+def trial(
+    config: Path, assignments: tuple[str, ...], checkpoint: Path | None, device: str, home: Path | None, as_json: bool
+) -> int:
+    """Train one trial here and now, without Ray and without records: for debugging."""
+    from study.foreground import run_foreground
+
+    return run_foreground(config, assigned(assignments), checkpoint, device, Home.locate(home), as_json=as_json)
+
+
+@click.group()
+def data() -> None:
+    """Look at data sets."""
+
+
+@data.command(
+    "show",
+    epilog=example("mtl-study data show scenes", "mtl-study data show scenes --set image_size=128 --out sheet.png"),
+)
+@click.argument("name")
+@click.option("--set", "assignments", multiple=True, metavar="FIELD=VALUE", help="A field of the data set's config.")
+@click.option("--split", type=click.Choice(["train", "val", "test"]), default="train", show_default=True)
+@click.option("--count", type=click.IntRange(1, 32), default=4, show_default=True, help="Samples.")
+@click.option("--out", type=click.Path(path_type=Path), help="PNG to write (default: NAME.png in the home).")
+@home_option
+def data_show(
+    name: str, assignments: tuple[str, ...], split: str, count: int, out: Path | None, home: Path | None
+) -> None:
+    """Write a contact sheet: images and every label."""
+    from study.foreground import show_data
+
+    click.echo(show_data(name, assigned(assignments), split, count, out, Home.locate(home), usable_cores()))
