@@ -1,6 +1,7 @@
 # make study   install, run the first ablation, print its table
 # make test    install what is missing, run the tests
 # make check   lint, format and type checks
+# make results train the studies of docs/results at profile cpu, three seeds, and write their tables and figures (about half an hour)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -9,7 +10,7 @@ PROFILE ?= cpu
 # pip compiles what it installs; without compiled files every Ray worker starts about twice as slowly.
 PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --compile -c constraints.txt
 
-.PHONY: study test test-fast check format clean
+.PHONY: study test test-fast check results format clean
 
 $(VENV)/.created:
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; name another with make PYTHON=python3.12")'
@@ -38,6 +39,19 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+RESULTS := table4 d4 d5 d6 fidelity
+FIGURES := fig3 fig4 d_fig6
+results: $(VENV)/.installed
+	mkdir -p docs/results/figures
+	set -e; for study in $(RESULTS); do \
+	  $(BIN)/mtl-study run $$study --profile cpu --seeds 3 > /dev/null; \
+	  $(BIN)/mtl-study table $$study --profile cpu --format markdown > docs/results/$$study.md; \
+	done
+	set -e; for figure in $(FIGURES); do $(BIN)/mtl-study figure $$figure --profile cpu --out docs/results/figures; done
+	$(BIN)/mtl-study figure bars --study d5 --profile cpu --out docs/results/figures
+	$(BIN)/mtl-study claims --profile cpu --format markdown > docs/results/claims.md
+	$(BIN)/mtl-study audit --format markdown > docs/results/audit.md
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .

@@ -20,6 +20,7 @@ from analysis.delta_m import delta_m
 from analysis.records import Records
 from analysis.tables import make_table
 from study import schema
+from study.cost import expected_passes
 from study.executors import ExecutorSettings, Failure
 from study.home import Home
 from study.overview import plan_overview, status_overview
@@ -97,6 +98,14 @@ def test_everything_trains_once_and_is_recorded_whole(done: tuple[Home, Any, str
         assert found.data.metrics["cost/iterations"] == 6
     parents = list(search(client, f"tags.{schema.KIND} = '{schema.STUDY_RUN}'"))
     assert [p.info.status for p in parents] == ["FINISHED"]
+
+
+def test_work_done_is_the_work_expected_where_it_is_known(done: tuple[Home, Any, str]) -> None:
+    runs = {run.data.tags[schema.TRIAL_KEY]: run for run in search(open_client(done[0]), "tags.kind = 'trial'")}
+    for trial in plan(seeds=2).trials:
+        if trial.config.method.name != "selective":
+            passes = runs[trial.key].data.metrics[schema.cost("trunk_passes")]
+            assert passes == expected_passes(trial.config) == 12
 
 
 def test_curves_are_whole_and_have_no_point_twice(done: tuple[Home, Any, str]) -> None:
