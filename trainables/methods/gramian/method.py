@@ -65,6 +65,7 @@ class GradientMethod(Method):
         forward = losses()
         # Taken one by one: through their stack, each loss would be a function of every decoder.
         values = [forward[task] for task in self.tasks]
+        self.update.zero_grad()
         gradients = TaskGradients(self.update, self.objectives(values))
         # Its graph would live until the next forward.
         self.update.representation = None
@@ -76,7 +77,6 @@ class GradientMethod(Method):
             self.update.step()
             self.stepped(detached)
         else:
-            self.update.zero_grad()
             self.skipped += 1
         self.fallbacks += int(info.fallback)
         return StepLog(

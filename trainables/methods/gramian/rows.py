@@ -15,6 +15,9 @@ from trainables.clock import BACKWARD
 from trainables.errors import ConfigError
 from trainables.methods.base import Update
 
+_BLOCK = 16384
+"""Columns of a block of rows whose inner products are taken at once on a CPU."""
+
 
 class Rows:
     """Task gradients as stacks (K, *shape), one for each tensor they are taken of; the memory is reused.
@@ -48,7 +51,9 @@ class Rows:
         for stack in self.stacks:
             rows = stack.view(self.tasks, -1)
             rows = rows if rows.dtype in {torch.float32, torch.float64} else rows.float()
-            parts.append(rows @ rows.T)
+            # On a CPU in blocks that stay in the cache: one product of so few and so long rows is slower.
+            width = _BLOCK if rows.device.type == "cpu" else max(rows.shape[1], 1)
+            parts += [block @ block.T for block in rows.split(width, dim=1)]
         return torch.stack(parts).double().sum(0)
 
     def combine(self, weights: Tensor) -> list[Tensor]:
@@ -68,8 +73,9 @@ class Rows:
 class TaskGradients:
     """One forward, differentiated task by task.
 
-    Every decoder is differentiated once, down to the representation; the trunk is then passed back once per row asked
-    for. Where the forward told no representation, rows go through the whole graph.
+    Every decoder is differentiated once, down to the representation, when its row is due; the trunk is passed back once
+    per row. Where the forward told no representation, rows go through the whole graph. Ask for rows or for a weighted
+    gradient, once.
 
     Args:
         update: whose ``representation`` is that of the forward.
@@ -80,47 +86,59 @@ class TaskGradients:
         self.update = update
         self.shared = [p for p in update.shared if p.requires_grad]
         self.heads: list[list[Tensor | None]] = []
-        """Plain gradients of each task's own parameters, in the order of ``update.heads``."""
+        """Plain gradients of each task's own parameters, in the order of ``update.heads``; there once rows, or a
+        weighted gradient, have been asked for."""
         self._objectives = list(objectives)
         self._features = update.representation
-        self._at_features: list[Tensor] = []
-        for task, objective in zip(update.tasks, self._objectives, strict=True):
-            own = [p for p in update.heads[task] if p.requires_grad]
-            wanted = own if self._features is None else [self._features, *own]
-            found: list[Tensor | None] = []
-            if wanted:
-                retain = self._features is None
-                with update.clock(BACKWARD):
-                    found = list(torch.autograd.grad(objective, wanted, retain_graph=retain, allow_unused=True))
-                found = owned(found, wanted)
-            if self._features is not None:
-                first = found.pop(0)
-                self._at_features.append(torch.zeros_like(self._features) if first is None else first)
-            gradients = iter(found)
-            self.heads.append([next(gradients) if p.requires_grad else None for p in update.heads[task]])
-        update.average([g for head in self.heads for g in head if g is not None])
 
     def representation_rows(self) -> Rows:
         """The gradients of the representation: no pass through the trunk."""
         if self._features is None:
             raise ConfigError("method.grad_space: 'representation' needs a network that tells its representation")
-        rows = Rows(len(self._at_features), [self._features])
-        for task, gradient in enumerate(self._at_features):
-            rows.put(task, [gradient])
+        rows = Rows(len(self._objectives), [self._features])
+        for task in range(rows.tasks):
+            rows.put(task, [self._through_decoder(task)])
+        self._average_heads()
         return rows
 
     def shared_rows(self, rows: Rows) -> None:
         """Fill ``rows`` with the gradients of the shared parameters: K backward passes through the trunk."""
-        last = len(self._objectives) - 1
-        for task in range(len(self._objectives)):
-            if self._features is None:
-                found = self.update.gradients(self._objectives[task], self.shared, retain_graph=task < last)
-            else:
-                # Each is used once; letting go of it keeps the peak at one stack of rows.
-                at, self._at_features[task] = self._at_features[task], torch.empty(0)
-                found = self.update.gradients(self._features, self.shared, at, retain_graph=task < last)
-            rows.put(task, found)
+        for task in range(rows.tasks):
+            # No name keeps a row once it is in the stack: the peak is one stack, and the row on its way there.
+            rows.put(task, self._row(task, retain_graph=task < rows.tasks - 1))
+        self._average_heads()
         self.update.average(rows.stacks)
+
+    def _row(self, task: int, *, retain_graph: bool) -> list[Tensor | None]:
+        at_features = self._through_decoder(task)
+        if self._features is None:
+            return self.update.gradients(self._objectives[task], self.shared, retain_graph=retain_graph)
+        return self.update.gradients(self._features, self.shared, at_features, retain_graph=retain_graph)
+
+    def _through_decoder(self, task: int) -> Tensor | None:
+        """Pass one task's decoder back, the next in task order: its parameters' gradients go to ``heads``, that of the
+        representation is returned, ``None`` where the forward told none."""
+        parameters = self.update.heads[self.update.tasks[task]]
+        own: list[Tensor] = [p for p in parameters if p.requires_grad]
+        wanted = own if self._features is None else [self._features, *own]
+        found: list[Tensor | None] = []
+        if wanted:
+            retain = self._features is None
+            with self.update.clock(BACKWARD):
+                objective = self._objectives[task]
+                found = list(torch.autograd.grad(objective, wanted, retain_graph=retain, allow_unused=True))
+            found = owned(found, wanted)
+        at_features = None
+        if self._features is not None:
+            at_features = found.pop(0)
+            if at_features is None:
+                at_features = torch.zeros_like(self._features)
+        gradients = iter(found)
+        self.heads.append([next(gradients) if p.requires_grad else None for p in parameters])
+        return at_features
+
+    def _average_heads(self) -> None:
+        self.update.average([g for head in self.heads for g in head if g is not None])
 
     def through_trunk(self, at_features: Tensor) -> list[Tensor | None]:
         """The shared parameters' gradient for a given gradient of the representation: one backward pass."""
@@ -131,9 +149,14 @@ class TaskGradients:
 
     def weighted(self, weights: Tensor) -> list[Tensor | None]:
         """The shared parameters' gradient of ``sum_k weights[k] * objective_k``: one backward pass."""
-        if self._features is not None:
-            stack = torch.stack(self._at_features)
-            return self.through_trunk(torch.tensordot(weights.to(stack.device, stack.dtype), stack, dims=1))
+        at_features: Tensor | None = None
+        for task, weight in enumerate(weights.tolist()):
+            one = self._through_decoder(task)
+            if one is not None:
+                at_features = one.mul_(weight) if at_features is None else at_features.add_(one, alpha=weight)
+        self._average_heads()
+        if at_features is not None:
+            return self.through_trunk(at_features)
         total = torch.stack(self._objectives)
         total = (weights.to(total.device, total.dtype) * total).sum()
         found = owned(self.update.gradients(total, self.shared), self.shared)

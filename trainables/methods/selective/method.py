@@ -120,7 +120,12 @@ class Selective(Method):
         for group in groups:
             values = losses()
             seen.append(self.stack(values).detach())
-            self._descend(values, group)
+            total = self._total(values, group)
+            # What the other groups' decoders have saved for a backward that does not come would outlive the next
+            # forward.
+            del values
+            self.update.representation = None
+            self._descend(total)
         if measures_last(self.config):
             with torch.no_grad():
                 seen.append(self.stack(losses()))
@@ -147,15 +152,18 @@ class Selective(Method):
         groups = arrange(self.groups, self.config.order, self.affinity.values, self.generator)
         return groups * 2 if len(groups) == 1 and self.config.single_group == "twice" else groups
 
-    def _descend(self, values: Mapping[str, Tensor], group: tuple[int, ...]) -> None:
+    def _total(self, values: Mapping[str, Tensor], group: tuple[int, ...]) -> Tensor:
+        # Only the group's losses enter the graph: a zero weight on the others would still give their decoders a
+        # gradient, and an optimizer with momentum would move them.
+        total = torch.stack([values[self.tasks[index]] for index in group]).sum()
+        return total if self.config.group_loss == "sum" else total / len(group)
+
+    def _descend(self, total: Tensor) -> None:
         if self.config.frozen_heads == "freeze":
             self.update.zero_grad()
         else:
             self._zero_all()
-        # Only the group's losses enter the graph: a zero weight on the others would still give their decoders a
-        # gradient, and an optimizer with momentum would move them.
-        total = torch.stack([values[self.tasks[index]] for index in group]).sum()
-        self.update.backward(total if self.config.group_loss == "sum" else total / len(group))
+        self.update.backward(total)
         self.update.step()
 
     def _zero_all(self) -> None:
