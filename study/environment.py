@@ -31,6 +31,7 @@ _QUIET = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     # A trial that asked for no GPU sees none.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "GIT_PYTHON_REFRESH": "quiet",
     # Nothing is downloaded at run time.
     "HF_HUB_OFFLINE": "1",
