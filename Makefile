@@ -1,6 +1,7 @@
 # make study   install, run the first ablation, print its table
 # make test    install what is missing, run the tests
 # make check   lint, format and type checks
+# make bench   what one step of every method costs; more with BENCH='--backbone vit_tiny --image-size 128 --batch 16'
 # make results train the studies of docs/results at profile cpu, three seeds, and write their tables and figures (about half an hour)
 PYTHON ?= python3
 VENV := .venv
@@ -52,6 +53,9 @@ results: $(VENV)/.installed
 	$(BIN)/mtl-study figure bars --study d5 --profile cpu --out docs/results/figures
 	$(BIN)/mtl-study claims --profile cpu --format markdown > docs/results/claims.md
 	$(BIN)/mtl-study audit --format markdown > docs/results/audit.md
+
+bench: $(VENV)/.installed-dev
+	$(BIN)/python -m benchmarks.step_cost $(BENCH)
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .

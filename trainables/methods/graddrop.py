@@ -43,9 +43,13 @@ class GradDrop(GradientMethod):
         device = rows.stacks[0].device
         generator = torch.Generator(device).manual_seed(seed)
         noise = torch.rand(sum(s[0].numel() for s in rows.stacks), generator=generator, device=device)
-        combined = []
-        for stack, part in zip(rows.stacks, noise.split([s[0].numel() for s in rows.stacks]), strict=True):
-            combined.append(graddrop(stack, part.view(stack.shape[1:]), self.config.leak) * self.factor())
+        parts = noise.split([s[0].numel() for s in rows.stacks])
+        combined = [
+            graddrop(stack, part.view(stack.shape[1:]), self.config.leak)
+            for stack, part in zip(rows.stacks, parts, strict=True)
+        ]
+        if self.factor() != 1.0:
+            torch._foreach_mul_(combined, self.factor())
         return combined, ones, info
 
 

@@ -1,0 +1,1 @@
+"""Measurements of the platform itself; nothing here is imported by it."""

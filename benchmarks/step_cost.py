@@ -1,0 +1,134 @@
+"""What one step of every method costs, beside its floor: ``python -m benchmarks.step_cost --help``."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import random
+import sys
+import tempfile
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+import torch
+
+from benchmarks.contestants import Contestant, contestants
+from benchmarks.table import Row, markdown, verdicts
+from benchmarks.workbench import Setting, Step, Workbench, peak_bytes
+from trainables.methods import Method
+
+
+@click.command(context_settings={"show_default": True})
+@click.option("--tasks", default="nyud,pascal_context,taskonomy", help="task sets: 4, 5 and 11 tasks")
+@click.option("--backbone", default="vit_pico")
+@click.option("--image-size", default=64, help="side of an image, in pixels")
+@click.option("--batch", default=8, help="samples of the batch")
+@click.option("--device", default="cpu", type=click.Choice(["cpu", "cuda"]))
+@click.option("--rounds", default=5, help="each round measures one step of every contestant, in an order of its own")
+@click.option("--methods", default=None, help="names, with commas; all where not given. gd is always measured")
+@click.option("--comparisons/--no-comparisons", default=True, help="the plain pattern and TorchJD")
+@click.option("--comparison-every", default=1, help="measure comparisons in every so manieth round")
+@click.option("--memory/--no-memory", default=True, help="peak memory, in steps of their own")
+@click.option("--data", default=None, type=click.Path(path_type=Path), help="where the data set is kept")
+@click.option("--seed", default=0, help="of the order in a round")
+@click.option(
+    "--raw", default=None, type=click.Path(path_type=Path), help="write every measured step to this JSON file"
+)
+def main(
+    tasks: str,
+    backbone: str,
+    image_size: int,
+    batch: int,
+    device: str,
+    rounds: int,
+    methods: str | None,
+    comparisons: bool,
+    comparison_every: int,
+    memory: bool,
+    data: Path | None,
+    seed: int,
+    raw: Path | None,
+) -> None:
+    """Time one step of every method, in rounds that measure all of them, and print it beside gradient descent's.
+
+    On a CPU, processor time of one thread; on a GPU, wall time between two waits for it. The network, the optimizer and
+    the batch are the same for all; data loading and evaluation are left out.
+    """
+    # Of TorchJD, at its first step: attention without a batching rule, which costs it time, and cvxpy's about Nash-MTL.
+    warnings.filterwarnings("ignore", message="There is a performance drop|You are solving a parameterized problem")
+    print(_machine(device))
+    print(
+        f"{backbone}, {image_size} pixels, batch {batch}, {rounds} rounds; "
+        f"{'wall' if device == 'cuda' else 'processor'} time of a step"
+    )
+    only = None if methods is None else methods.split(",")
+    written: dict[str, dict[str, list[dict[str, object]]]] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        root = data if data is not None else Path(scratch)
+        for task_set in tasks.split(","):
+            setting = Setting(task_set, backbone, image_size, batch, device)
+            bench = Workbench(setting, root)
+            count = len(bench.trainer.tasks)
+            everyone = contestants(count, only, comparisons=comparisons)
+            steps = _measure(bench, everyone, rounds, comparison_every, random.Random(seed))
+            shared = bench.shared_bytes
+            del bench
+            peaks = {who.label: peak_bytes(setting, root, who.make) for who in everyone if memory and who.memory}
+            rows = [_row(who, count, steps, peaks, shared) for who in everyone]
+            print(f"\n## K = {count} ({task_set})\n\n{markdown(rows)}\n\n{verdicts(rows)}", flush=True)
+            written[task_set] = {
+                label: [{"round": index, **asdict(step)} for index, step in taken.items()]
+                for label, taken in steps.items()
+            }
+    print(f"\nload of the machine at the end: {os.getloadavg()[0]:.2f}")
+    if raw is not None:
+        raw.write_text(json.dumps(written, indent=1), encoding="utf-8")
+
+
+def _measure(
+    bench: Workbench, everyone: list[Contestant], rounds: int, comparison_every: int, order: random.Random
+) -> dict[str, dict[int, Step]]:
+    """Steps by contestant and round; the first ones, in which memory is had and libraries are loaded, are not kept."""
+    built: dict[str, Method] = {who.label: who.make(bench.trainer.update) for who in everyone}
+    for who in everyone:
+        # The second step of selective updates is the first that clusters, the third the first with groups of the map.
+        for _ in range(3 if who.family == "selective" else 1):
+            bench.step(built[who.label])
+    steps: dict[str, dict[int, Step]] = {who.label: {} for who in everyone}
+    for index in range(rounds):
+        now = [who for who in everyone if not who.of or index % comparison_every == 0]
+        order.shuffle(now)
+        for who in now:
+            steps[who.label][index] = bench.step(built[who.label])
+    return steps
+
+
+def _row(
+    who: Contestant, tasks: int, steps: dict[str, dict[int, Step]], peaks: dict[str, int], shared_bytes: int
+) -> Row:
+    peak, least = peaks.get(who.label), peaks.get("gd")
+    if peak is None or least is None:
+        return Row(who, tasks, steps[who.label], steps["gd"])
+    over = (peak - least) / (tasks * shared_bytes)
+    return Row(who, tasks, steps[who.label], steps["gd"], peak, over, peak / least)
+
+
+def _machine(device: str) -> str:
+    name = torch.cuda.get_device_name() if device == "cuda" else _processor()
+    return f"{name}; torch {torch.__version__}, Python {platform.python_version()}; load {os.getloadavg()[0]:.2f}"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        model = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        model = platform.processor() or platform.machine()
+    return f"{model}, 1 of {os.cpu_count()} cores"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
