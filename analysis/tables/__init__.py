@@ -1,6 +1,6 @@
-"""Tables by study id. A study without one of its own gets :func:`rows_table`.
+"""Tables by study id. A study without one of its own gets its rows, with the number of groups where it has any.
 
-A new table is one file with one function ``Records -> DataFrame`` and one line in :data:`TABLES`.
+A new table is one function ``Records -> DataFrame`` and one name in :data:`TABLES`.
 """
 
 from __future__ import annotations
@@ -12,16 +12,53 @@ import pandas as pd
 
 from analysis.records import Records
 from analysis.tables.cost import e1, table1
+from analysis.tables.paper import (
+    d1,
+    d2,
+    d3,
+    d4,
+    d5,
+    d6,
+    table2,
+    table3_nyud,
+    table3_pascal,
+    table4,
+    table4_d5,
+    with_groups,
+)
 from analysis.tables.rows import rows_table
-from analysis.tables.table4_d5 import table4_d5
-
-__all__ = ["TABLES", "Table", "rows_table", "e1", "table1", "table4_d5", "make_table"]
+from study.schema import GROUP_COUNT
 
 Table = Callable[[Records], pd.DataFrame]
 
-TABLES: Mapping[str, Table] = MappingProxyType({"table1": table1, "e1": e1, "table4_d5": table4_d5})
+_OF_THE_PAPER = (table1, table2, table3_nyud, table3_pascal, table4, table4_d5, d1, d2, d3, d4, d5, d6, e1)
+
+TABLES: Mapping[str, Table] = MappingProxyType({table.__name__: table for table in _OF_THE_PAPER})
 
 
 def make_table(records: Records) -> pd.DataFrame:
-    """The table of the records' study: its own where one is registered, :func:`rows_table` otherwise."""
-    return TABLES.get(records.plan.study, rows_table)(records)
+    """The table of the records' study."""
+    grouped = GROUP_COUNT in records.metric_names
+    return TABLES.get(records.plan.study, with_groups if grouped else rows_table)(records)
+
+
+__all__ = [
+    "TABLES",
+    "Table",
+    "d1",
+    "d2",
+    "d3",
+    "d4",
+    "d5",
+    "d6",
+    "e1",
+    "make_table",
+    "rows_table",
+    "table1",
+    "table2",
+    "table3_nyud",
+    "table3_pascal",
+    "table4",
+    "table4_d5",
+    "with_groups",
+]
