@@ -30,11 +30,12 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 study: $(VENV)/.installed
 	$(BIN)/mtl-study run $(STUDY) --profile $(PROFILE)
 
+# A file goes to one process whole: its fixtures (a study that ran, a cluster) are made once.
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -q -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 test-fast: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not slow and not ray"
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow and not ray"
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -67,7 +67,6 @@ def test_local_workers_give_the_bits_of_this_process(tiny: dict[str, Any], data_
 
 @pytest.mark.ray
 @pytest.mark.slow
-@pytest.mark.xdist_group("ray")
 def test_ray_workers_give_the_same_bits_with_actors_reused(
     tiny: dict[str, Any], data_root: Path, tmp_path: Path
 ) -> None:
@@ -109,7 +108,6 @@ def test_a_killed_local_worker_is_replaced_and_its_trial_ends_with_the_same_bits
 
 @pytest.mark.ray
 @pytest.mark.slow
-@pytest.mark.xdist_group("ray")
 def test_a_killed_ray_worker_is_replaced_and_its_trial_ends_with_the_same_bits(
     tiny: dict[str, Any], data_root: Path, tmp_path: Path
 ) -> None:

@@ -13,7 +13,7 @@ from analysis.figures import FIGURES
 from study.cli import run
 from study.spec import studies_of
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("paper"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 STUDIES = (*studies_of("paper"), *studies_of("beyond"))
 
