@@ -51,12 +51,13 @@ class Diverged(Exception):  # noqa: N818 - an outcome of training, not a mistake
 def unknown(kind: str, name: object, allowed: Iterable[str]) -> str:
     """The message for a name that is not among ``allowed``, with the nearest one for a typo.
 
-    Names with a colon (``torchjd:UPGrad``) are counted by what stands before it.
+    Names with one and the same word before a colon (``torchjd:UPGrad``, ...) are counted, not listed.
     """
     names = sorted(allowed)
     near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.6)
     hint = f"; did you mean '{near[0]}'?" if near else ""
-    plain = [entry for entry in names if ":" not in entry]
     families = Counter(entry.partition(":")[0] for entry in names if ":" in entry)
-    shown = [*plain, *(f"{family}:... ({count} of them)" for family, count in families.items())]
+    many = {family: count for family, count in families.items() if count > 1}
+    plain = [entry for entry in names if entry.partition(":")[0] not in many]
+    shown = [*plain, *(f"{family}:... ({count} of them)" for family, count in many.items())]
     return f"unknown {kind} '{name}'{hint} (allowed: {', '.join(shown) or 'none'})"

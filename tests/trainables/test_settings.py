@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BeforeValidator, Field, SerializeAsAny
 
-from trainables.errors import ConfigError
+from trainables.errors import ConfigError, unknown
 from trainables.registry import Registry
 from trainables.settings import Settings, component, parse_yaml, read_yaml
 
@@ -189,3 +189,9 @@ def test_unions_maps_and_lists_are_named_as_they_are_written(given_: dict[str, A
     with pytest.raises(ConfigError) as caught:
         Tree.parse(given_)
     assert str(caught.value).startswith(start)
+
+
+def test_a_family_of_names_is_counted_and_a_single_one_shown() -> None:
+    message = unknown("method", "lib:x", ["gd", "lib:a", "lib:xx", "other:b"])
+    assert message == "unknown method 'lib:x'; did you mean 'lib:xx'? (allowed: gd, other:b, lib:... (2 of them))"
+    assert unknown("thing", 3, []) == "unknown thing '3' (allowed: none)"
