@@ -19,7 +19,7 @@ def catalogue() -> dict[str, dict[str, str]]:
         "profiles": {name: profile.about for name, profile in profiles().items()},
         "methods": {name: _first_line(method) for name, method in METHODS.items()},
         "data sets": {name: _first_line(data_set) for name, data_set in DATA_SETS.items()},
-        "task sets": {name: _first_line(task_set) for name, task_set in TASK_SETS.items()},
+        "task sets": {name: ", ".join(tasks) for name, tasks in TASK_SETS.items()},
         "backbones": {name: _backbone(spec) for name, spec in BACKBONES.items()},
     }
 

@@ -109,6 +109,7 @@ def test_list_names_everything_that_can_be_asked_for(capsys: pytest.CaptureFixtu
     assert entries["data sets"].keys() == {"scenes"}
     assert {"vit_pico", "vit_tiny", "vit_small", "vit_base", "vit_large"} <= set(entries["backbones"])
     assert set(entries["task sets"]) == {"taskonomy", "nyud", "pascal_context"}
+    assert entries["task sets"]["nyud"] == "semseg, depth, normals, edge"
     assert all(about for kind in entries.values() for about in kind.values())
     code, out, _ = call(capsys, "list")
     assert "table4_d5" in out
