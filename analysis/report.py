@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
@@ -13,6 +11,7 @@ import pandas as pd
 
 from analysis.chart import STYLE, delta_m_chart
 from analysis.escape import clean
+from analysis.files import write_whole
 from analysis.listing import is_listing
 from analysis.records import Records
 from analysis.render import header
@@ -20,7 +19,6 @@ from analysis.sheet import Cell, Rank, sheet_of, short_number
 from analysis.tables import make_table, rows_table
 from analysis.tables.results import row_results
 from study import schema
-from trainables.errors import StoreError
 
 _PAGE = """<!doctype html>
 <html lang="en"> <head> <meta charset="utf-8"> <meta http-equiv="Content-Security-Policy" content="default-src 'none';
@@ -62,22 +60,7 @@ def write_report(records: Records, path: Path) -> Path:
     Raises:
         StoreError: it cannot be written.
     """
-    page = report_html(records).encode()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(page)
-            # mkstemp makes the file private to its owner; a report is made to be shared.
-            os.chmod(name, 0o644)
-            os.replace(name, path)
-        except OSError:
-            os.unlink(name)
-            raise
-    except OSError as error:
-        raise StoreError(f"report {path}: cannot be written: {error.strerror}") from error
-    return path
+    return write_whole(path, report_html(records).encode(), "report")
 
 
 def report_html(records: Records) -> str:

@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 
 from study import schema
 from study.plan import Trial
-from study.tracking import search
+from study.tracking import flatten, search
 from trainables.config import TrialConfig, data_set_of, method_of, tasks_of
 from trainables.models.backbones import backbone_spec
 
@@ -78,8 +78,6 @@ class CostModel:
 
     def trial_seconds(self, config: TrialConfig) -> tuple[float, bool]:
         """One trial's training time, and whether recorded trials of its kind say so."""
-        from study.tracking import flatten
-
         passes = expected_passes(config)
         known = self._known.get(_kind({name: str(value) for name, value in flatten(config.to_dict()).items()}))
         if known:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import os
-import tempfile
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,7 +20,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from analysis.escape import clean
-from trainables.errors import StoreError
+from analysis.files import write_whole
 
 PAGE = 7.2
 """Inches: the width of a printed page's text, for which every figure is sized."""
@@ -204,22 +202,7 @@ def save(figure: Figure, folder: Path, stem: str, title: str) -> list[Path]:
     png, svg = io.BytesIO(), io.BytesIO()
     figure.savefig(png, format="png", metadata={"Software": None, "Title": text(title)})
     figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": "mtl-study", "Title": text(title)})
-    return [_write(folder / f"{stem}.png", png.getvalue()), _write(folder / f"{stem}.svg", svg.getvalue())]
-
-
-def _write(path: Path, content: bytes) -> Path:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-            # mkstemp makes the file private to its owner; a figure is made to be shared.
-            os.chmod(name, 0o644)
-            os.replace(name, path)
-        except OSError:
-            os.unlink(name)
-            raise
-    except OSError as error:
-        raise StoreError(f"figure {path}: cannot be written: {error.strerror}") from error
-    return path
+    return [
+        write_whole(folder / f"{stem}.png", png.getvalue(), "figure"),
+        write_whole(folder / f"{stem}.svg", svg.getvalue(), "figure"),
+    ]

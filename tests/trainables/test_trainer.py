@@ -92,9 +92,7 @@ def test_interrupted_and_resumed_it_ends_with_the_same_bits(case: str, tiny: dic
             resumed.load_state_dict(state)
         resumed.advance(iterations=stop)
         state = through_a_file(resumed.state_dict())
-    assert not resumed.done or resumed.iteration == 6
-    if not resumed.done:
-        resumed.advance()
+    assert resumed.done
     assert torch.equal(flat(whole), flat(resumed))
     assert points(whole) == points(resumed)
     assert vars(whole.counters) == vars(resumed.counters)
