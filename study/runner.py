@@ -13,7 +13,7 @@ from rich.console import Console
 from study import schema
 from study.best import BestSoFar, Gain
 from study.cost import CostModel
-from study.executors import Executor, ExecutorSettings, Failure, make_executor
+from study.executors import Executor, ExecutorSettings, Failure, Listed, make_executor
 from study.home import Home
 from study.plan import Plan, Trial
 from study.progress import StudyProgress, build_bar
@@ -162,7 +162,7 @@ def _train(
 
     try:
         with view.shown():
-            engine.run(tasks, on_event)
+            engine.run(Listed(tasks), on_event)
     except KeyboardInterrupt:
         outcome.interrupted = True
         tracker.close_open(schema.INTERRUPTED, "stopped by the user")

@@ -82,6 +82,8 @@ class RecordConfig(Settings):
     """Iterations between evaluations on the validation split; 0 evaluates at the end only."""
     eval_batch_size: int = Field(default=32, ge=1)
     """Samples of an evaluation batch."""
+    test: bool = True
+    """Evaluate the final iterate on the test split. A search does not: only what it chose is tested."""
     points: int = Field(default=200, ge=2, le=2000)
     """About how many points a training curve or the affinity history has; each is the mean over its iterations."""
     phases: bool = False

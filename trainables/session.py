@@ -38,6 +38,7 @@ class TrialTask:
         checkpoint: file the trial leaves checkpoints in and takes them up from; ``None`` for none.
         device: ``cpu`` or ``cuda``.
         label: what people call the cell.
+        report_evaluations: whether a chunk ends with every evaluation, so that the trial can be stopped there.
     """
 
     key: str
@@ -46,6 +47,7 @@ class TrialTask:
     checkpoint: str | None = None
     device: str = "cpu"
     label: str = ""
+    report_evaluations: bool = False
 
 
 @dataclass
@@ -63,6 +65,7 @@ class Report:
         diverged: why training left the finite numbers, in one line, if it did. The trial is over then, too.
         history: affinity and group arrays, with the last report.
         worker: where it ran: device, host, process id, torch threads.
+        saved: whether a checkpoint of this very state was left.
     """
 
     key: str
@@ -75,6 +78,7 @@ class Report:
     diverged: str | None = None
     history: dict[str, np.ndarray] | None = None
     worker: dict[str, str] = field(default_factory=dict)
+    saved: bool = False
 
     @property
     def over(self) -> bool:
@@ -121,7 +125,7 @@ class Session:
         """Train for about ``seconds`` (at least one iteration) and report."""
         diverged = None
         try:
-            self.trainer.advance(seconds=seconds)
+            self.trainer.advance(seconds=seconds, to_evaluation=self.task.report_evaluations)
         except Diverged as error:
             diverged = str(error)
         trainer = self.trainer
@@ -141,6 +145,7 @@ class Session:
         self._first = False
         if not over and time.monotonic() - self._saved_at >= self._checkpoint_seconds:
             self.save()
+            report.saved = self.task.checkpoint is not None
         return report
 
     def save(self) -> None:

@@ -127,9 +127,11 @@ class Trainer:
 
     # ---- training --------------------------------------------------------------------------------
 
-    def advance(self, iterations: int | None = None, seconds: float | None = None) -> None:
-        """Train until ``iterations`` more are done, ``seconds`` have passed (after at least one iteration), or the
-        trial is done, whichever is first.
+    def advance(
+        self, iterations: int | None = None, seconds: float | None = None, *, to_evaluation: bool = False
+    ) -> None:
+        """Train until ``iterations`` more are done, ``seconds`` have passed (after at least one iteration), an
+        evaluation was made (with ``to_evaluation``), or the trial is done, whichever is first.
 
         Where it stops changes no result.
 
@@ -148,6 +150,8 @@ class Trainer:
                     self._finish()
                 elif self.config.record.eval_every and self.iteration % self.config.record.eval_every == 0:
                     self._evaluate_into_history("val")
+                    if to_evaluation:
+                        return
 
     def _iterate(self) -> None:
         started = time.perf_counter()
@@ -181,7 +185,7 @@ class Trainer:
         for name, parameter in self.network.named_parameters():
             if not bool(torch.isfinite(parameter).all()):
                 raise Diverged(f"parameter {name}", self.iteration - 1)
-        for split in ("val", "test"):
+        for split in ("val", "test") if self.config.record.test else ("val",):
             self._evaluate_into_history(split)
         self.done = True
 

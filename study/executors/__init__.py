@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from study.executors.base import Executor, ExecutorSettings, Failure, OnEvent
+from study.executors.base import Executor, ExecutorSettings, Failure, Listed, OnEvent, Source, Verdict
 from study.executors.local import LocalExecutor
 from study.executors.tune import TuneExecutor
 from study.home import Home
@@ -25,8 +25,11 @@ __all__ = [
     "Executor",
     "ExecutorSettings",
     "Failure",
+    "Listed",
     "LocalExecutor",
     "OnEvent",
+    "Source",
     "TuneExecutor",
+    "Verdict",
     "make_executor",
 ]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Protocol
 
 from trainables.session import Report, TrialTask
@@ -24,17 +26,64 @@ class Failure:
     traceback: str = ""
 
 
-OnEvent = Callable[[Report | Failure], None]
-"""Called in the driver, one event at a time, in the order they arrive. What it raises ends the run."""
+class Verdict(Enum):
+    """What becomes of a trial after a report that is not its last."""
+
+    GO = "go"
+    STOP = "stop"
+
+
+OnEvent = Callable[[Report | Failure], Verdict | None]
+"""Called in the driver, one event at a time, in the order they arrive; ``None`` is :attr:`Verdict.GO`. After
+:attr:`Verdict.STOP` nothing more is heard of the trial. What it raises ends the run."""
+
+
+class Source(Protocol):
+    """Where an executor gets its trials from.
+
+    Attributes:
+        threads: CPU threads a trial takes.
+        cuda: whether trials train on a GPU.
+        adaptive: whether the next trial depends on what earlier ones reported. Such a source is asked only when a
+            worker is free; one that is not may be asked ahead of time.
+    """
+
+    threads: int
+    cuda: bool
+    adaptive: bool
+
+    def next(self) -> TrialTask | None:
+        """The next trial; ``None`` where there is none now. ``None`` while no trial runs ends the run."""
+        ...
+
+
+class Listed:
+    """A source whose trials are known beforehand; see :class:`Source`.
+
+    Args:
+        tasks: in the order they are to be started.
+    """
+
+    adaptive = False
+
+    def __init__(self, tasks: Sequence[TrialTask]) -> None:
+        self.threads = max((int(task.config["train"]["threads"]) for task in tasks), default=1)
+        self.cuda = any(task.device == "cuda" for task in tasks)
+        self._left = deque(tasks)
+
+    def next(self) -> TrialTask | None:
+        """The next of the list."""
+        return self._left.popleft() if self._left else None
 
 
 class Executor(Protocol):
-    """Runs trials. Every one ends with a report that is ``over`` or with one :class:`Failure`."""
+    """Runs trials. Every one ends with a report that is ``over``, with a verdict that stops it, or with one
+    :class:`Failure`."""
 
     name: str
 
-    def run(self, tasks: Sequence[TrialTask], on_event: OnEvent) -> None:
-        """Run all ``tasks``, started in their order, and return when each has ended."""
+    def run(self, source: Source, on_event: OnEvent) -> None:
+        """Run all that ``source`` gives, started in that order, and return when each has ended."""
         ...
 
 

@@ -7,13 +7,12 @@ import multiprocessing
 import signal
 import traceback
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
-from study.executors.base import ExecutorSettings, Failure, OnEvent
+from study.executors.base import ExecutorSettings, Failure, OnEvent, Source, Verdict
 from trainables.errors import UserError
 from trainables.session import Report, Session, TrialTask
 
@@ -44,6 +43,11 @@ def _serve(connection: Connection, chunk_seconds: float, checkpoint_seconds: flo
                 connection.send(report)
                 if report.over:
                     break
+                verdict = connection.recv()
+                if verdict is None:
+                    return
+                if verdict is Verdict.STOP:
+                    break
         except (BrokenPipeError, ConnectionResetError, EOFError):
             return  # the driver is gone
         except UserError as error:
@@ -67,6 +71,12 @@ class _Worker:
         self.task = task
         self.connection.send(task)
 
+    def answer(self, verdict: Verdict) -> None:
+        try:
+            self.connection.send(verdict)
+        except (BrokenPipeError, OSError):
+            logger.debug("worker %s was gone before its answer came", self.process.pid)
+
     def stop(self) -> None:
         if self.process.is_alive():
             try:
@@ -88,36 +98,49 @@ class LocalExecutor:
     def __init__(self, settings: ExecutorSettings) -> None:
         self.settings = settings
 
-    def run(self, tasks: Sequence[TrialTask], on_event: OnEvent) -> None:
-        """Run all tasks; see :class:`study.executors.base.Executor`."""
-        waiting = deque(tasks)
+    def run(self, source: Source, on_event: OnEvent) -> None:
+        """Run all that ``source`` gives; see :class:`study.executors.base.Executor`."""
+        retries: deque[TrialTask] = deque()
         failures: dict[str, int] = {}
         workers: list[_Worker] = []
         try:
-            workers = [_Worker(self.settings) for _ in range(min(self.settings.workers, len(tasks)))]
-            for worker in workers:
-                worker.give(waiting.popleft())
-            while any(worker.task for worker in workers):
-                ready = wait([worker.connection for worker in workers if worker.task])
+            while True:
+                self._employ(workers, source, retries)
+                busy = [worker.connection for worker in workers if worker.task]
+                if not busy:
+                    return
+                ready = wait(busy)
                 for index, worker in enumerate(workers):
                     if worker.connection not in ready or worker.task is None:
                         continue
                     message = self._receive(worker)
                     if isinstance(message, Report):
-                        on_event(message)
+                        verdict = on_event(message) or Verdict.GO
                         if not message.over:
-                            continue
+                            worker.answer(verdict)
+                            if verdict is Verdict.GO:
+                                continue
                     else:
-                        self._failed(worker.task, message, failures, waiting, on_event)
+                        self._failed(worker.task, message, failures, retries, on_event)
                     worker.task = None
                     if not worker.process.is_alive():
                         worker.stop()
                         workers[index] = _Worker(self.settings)
-                    if waiting:
-                        workers[index].give(waiting.popleft())
         finally:
             for worker in workers:
                 worker.stop()
+
+    def _employ(self, workers: list[_Worker], source: Source, retries: deque[TrialTask]) -> None:
+        """Give every free worker a trial, and start workers for what is left, up to their number."""
+        for index in range(self.settings.workers):
+            if index < len(workers) and workers[index].task:
+                continue
+            task = source.next() or (retries.popleft() if retries else None)
+            if task is None:
+                return
+            if index == len(workers):
+                workers.append(_Worker(self.settings))
+            workers[index].give(task)
 
     @staticmethod
     def _receive(worker: _Worker) -> Any:
@@ -128,11 +151,11 @@ class LocalExecutor:
             return _Raised(f"its worker process ended with exit code {worker.process.exitcode}", "", retry=True)
 
     def _failed(
-        self, task: TrialTask, raised: _Raised, failures: dict[str, int], waiting: deque[TrialTask], on_event: OnEvent
+        self, task: TrialTask, raised: _Raised, failures: dict[str, int], retries: deque[TrialTask], on_event: OnEvent
     ) -> None:
         failures[task.key] = failures.get(task.key, 0) + 1
         if raised.retry and failures[task.key] <= self.settings.max_failures:
             logger.warning("%s: %s; trying again", task.label or task.key[:12], raised.reason)
-            waiting.append(task)
+            retries.append(task)
         else:
             on_event(Failure(task.key, raised.reason, raised.traceback))

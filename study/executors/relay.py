@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from ray import tune
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
 
-from study.executors.base import Failure, OnEvent
+from study.executors.base import Failure, OnEvent, Source, Verdict
 from trainables.session import Report
+
+if TYPE_CHECKING:
+    from ray.tune.execution.tune_controller import TuneController
+    from ray.tune.experiment import Trial
 
 
 class Relay(tune.Callback):
-    """Passes reports and failures on.
+    """Passes last reports and failures on; :class:`Judge` passes on the reports before the last.
 
     An exception in a Tune callback aborts the sweep with Tune's own error on top of it. It is kept here instead, what
     follows is dropped, and :meth:`raise_pending` raises it once Tune has returned.
@@ -24,47 +30,115 @@ class Relay(tune.Callback):
     def __init__(self, on_event: OnEvent) -> None:
         self._on_event: OnEvent | None = on_event
         self.pending: Exception | None = None
-        self.ended: set[str] = set()
+        self.running: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune pickles its callbacks into the experiment's snapshot, which is never restored here.
-        return {"_on_event": None, "pending": None, "ended": set()}
+        return {"_on_event": None, "pending": None, "running": set()}
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """A chunk of a trial is through."""
+        """A trial is through."""
         report: Report = result["report"]
         if report.over:
-            self.ended.add(report.key)
-        self._pass(report)
+            self.running.discard(report.key)
+            self.tell(report)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial is given up, after its retries."""
         key = trial.config["trial"]["key"]
         error = trial.get_error()
-        self.ended.add(key)
-        self._pass(Failure(key, reason_of(error), str(error)))
+        self.running.discard(key)
+        self.tell(Failure(key, reason_of(error), str(error)))
 
     def raise_pending(self) -> None:
         """Raise what ``on_event`` raised, if it did."""
         if self.pending is not None:
             raise self.pending
 
-    def fail_silent(self, keys: Sequence[str]) -> None:
+    def fail_silent(self) -> None:
         """A trial that ended without a last word looks finished to Tune; here it is a failure."""
-        for key in keys:
-            if key not in self.ended:
-                self._pass(Failure(key, "ended without reporting its final metrics"))
+        for key in sorted(self.running):
+            self.tell(Failure(key, "ended without reporting its final metrics"))
         self.raise_pending()
 
-    def _pass(self, event: Report | Failure) -> None:
+    def tell(self, event: Report | Failure) -> Verdict:
+        """Pass an event on; the verdict on its trial."""
         if self.pending is not None or self._on_event is None:
-            return
+            return Verdict.STOP
         try:
-            self._on_event(event)
+            return self._on_event(event) or Verdict.GO
         except Exception as error:  # noqa: BLE001 - raised again by raise_pending
             self.pending = error
+            return Verdict.STOP
+
+
+class Judge(FIFOScheduler):
+    """Asks for the verdict on every report that is not a trial's last; starts trials in the order they come.
+
+    Tune acts on what its scheduler returns before the trial goes on, so a trial is stopped at the very evaluation
+    that the verdict rests on.
+
+    Args:
+        relay: to the driver's events.
+    """
+
+    def __init__(self, relay: Relay) -> None:
+        super().__init__()
+        self._relay = relay
+
+    def on_trial_result(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> str:
+        """``STOP`` or ``CONTINUE``."""
+        report: Report = result["report"]
+        if self._relay.tell(report) is Verdict.GO:
+            return str(TrialScheduler.CONTINUE)
+        self._relay.running.discard(report.key)
+        return str(TrialScheduler.STOP)
+
+
+class Feed(Searcher):
+    """Gives Tune the trials of a source, one by one.
+
+    Args:
+        source: of trials.
+        relay: knows which trials run.
+        workers: trials at a time; an adaptive source is asked for no more.
+        fixed: what every trial's Tune config holds beside the trial.
+    """
+
+    def __init__(self, source: Source, relay: Relay, workers: int, fixed: dict[str, Any]) -> None:
+        super().__init__()
+        self._source = source
+        self._relay = relay
+        self._workers = workers
+        self._fixed = fixed
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The next trial's Tune config, ``None`` to be asked again, or ``FINISHED``."""
+        running = self._relay.running
+        if self._relay.pending is not None:
+            return str(Searcher.FINISHED)
+        if self._source.adaptive and len(running) >= self._workers:
+            return None
+        try:
+            task = self._source.next()
+        except Exception as error:  # noqa: BLE001 - raised again by raise_pending
+            self._relay.pending = error
+            return str(Searcher.FINISHED)
+        if task is None:
+            return None if running and self._source.adaptive else str(Searcher.FINISHED)
+        running.add(task.key)
+        return {"trial": asdict(task), **self._fixed}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Nothing: the relay and the judge have told the driver."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: a run is resumed from the records, never from Tune's snapshot."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing, likewise."""
 
 
 def reason_of(error: BaseException | None) -> str:

@@ -1,5 +1,5 @@
-"""Trials on Ray Tune: one explicit list of cells as one grid axis, actors reused, our own records instead of Tune's
-loggers."""
+"""Trials on Ray Tune: trials from our own source, verdicts from our own driver, actors reused, our own records instead
+of Tune's loggers."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator
 
 from study import environment
-from study.executors.base import ExecutorSettings, OnEvent
+from study.executors.base import ExecutorSettings, OnEvent, Source
 from study.home import Home
-from trainables.session import TrialTask
 
 logger = logging.getLogger(__name__)
 
@@ -36,44 +34,46 @@ class TuneExecutor:
         self.settings = settings
         self.home = home
 
-    def run(self, tasks: Sequence[TrialTask], on_event: OnEvent) -> None:
-        """Run all tasks; see :class:`study.executors.base.Executor`."""
+    def run(self, source: Source, on_event: OnEvent) -> None:
+        """Run all that ``source`` gives; see :class:`study.executors.base.Executor`."""
         environment.quiet()
         # Tune's own experiment snapshots serve nobody here: a run is resumed from the records and the trials'
         # checkpoints.
         os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", _SNAPSHOT_SECONDS)
+        # Trials that are made ready ahead of time, so that an actor that is free has one at once.
+        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(self.settings.workers)
         import ray
         from ray import tune
 
-        from study.executors.relay import Relay
+        from study.executors.relay import Feed, Judge, Relay
         from trainables.trainable import TrialTrainable
 
         relay = Relay(on_event)
         scratch = self.home.scratch / f"tune-{os.getpid()}-{time.monotonic_ns()}"
-        threads = max(int(task.config["train"]["threads"]) for task in tasks)
-        gpu = self.settings.gpus_per_trial if any(task.device == "cuda" for task in tasks) else 0.0
+        gpu = self.settings.gpus_per_trial if source.cuda else 0.0
         started_here = not ray.is_initialized()
         if started_here:
             environment.ray_token(self.home.path)
             with _quiet_output():
                 ray.init(
-                    num_cpus=self.settings.workers * threads,
+                    num_cpus=self.settings.workers * source.threads,
                     include_dashboard=False,
                     log_to_driver=False,
                     logging_level=logging.ERROR,
                     configure_logging=True,
                 )
+        chunks = {
+            "chunk_seconds": self.settings.chunk_seconds,
+            "checkpoint_seconds": self.settings.checkpoint_seconds,
+        }
         try:
             tuner = tune.Tuner(
-                tune.with_resources(TrialTrainable, {"cpu": threads, "gpu": gpu}),
-                param_space={
-                    "trial": tune.grid_search([asdict(task) for task in tasks]),
-                    "chunk_seconds": self.settings.chunk_seconds,
-                    "checkpoint_seconds": self.settings.checkpoint_seconds,
-                },
+                tune.with_resources(TrialTrainable, {"cpu": source.threads, "gpu": gpu}),
                 tune_config=tune.TuneConfig(
-                    num_samples=1,
-                    max_concurrent_trials=self.settings.workers,
+                    num_samples=-1,
+                    search_alg=Feed(source, relay, self.settings.workers, chunks),
+                    scheduler=Judge(relay),
+                    max_concurrent_trials=None,
                     reuse_actors=True,
                     trial_name_creator=lambda trial: trial.config["trial"]["key"][:16],
                     trial_dirname_creator=lambda trial: trial.config["trial"]["key"][:16],
@@ -91,7 +91,7 @@ class TuneExecutor:
             with _quiet_output():
                 tuner.fit()
             relay.raise_pending()
-            relay.fail_silent([task.key for task in tasks])
+            relay.fail_silent()
         finally:
             if started_here:
                 ray.shutdown()

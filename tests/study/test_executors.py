@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from typing import Any
 import psutil
 import pytest
 
-from study.executors import ExecutorSettings, Failure, LocalExecutor, TuneExecutor, make_executor
+from study.executors import ExecutorSettings, Failure, Listed, LocalExecutor, TuneExecutor, Verdict, make_executor
 from study.executors.relay import Relay, reason_of
 from study.home import Home
 from trainables.config import load_trial, trial_key
@@ -59,7 +60,7 @@ def here(task: TrialTask) -> list[tuple[str, int, float]]:
 
 def test_local_workers_give_the_bits_of_this_process(tiny: dict[str, Any], data_root: Path, tmp_path: Path) -> None:
     tasks = make_tasks(tiny, data_root, tmp_path)
-    reports, failures = collect(lambda on: LocalExecutor(CHUNKS).run(tasks, on))
+    reports, failures = collect(lambda on: LocalExecutor(CHUNKS).run(Listed(tasks), on))
     assert failures == []
     assert {key: outcome(got) for key, got in reports.items()} == {task.key: here(task) for task in tasks}
     assert all(got[-1].done for got in reports.values())
@@ -73,7 +74,7 @@ def test_ray_workers_give_the_same_bits_with_actors_reused(
     home = Home(tmp_path / "home")
     home.require()
     tasks = make_tasks(tiny, data_root, tmp_path)
-    reports, failures = collect(lambda on: TuneExecutor(CHUNKS, home).run(tasks, on))
+    reports, failures = collect(lambda on: TuneExecutor(CHUNKS, home).run(Listed(tasks), on))
     assert failures == []
     assert {key: outcome(got) for key, got in reports.items()} == {task.key: here(task) for task in tasks}
     assert not list(home.scratch.iterdir())
@@ -99,7 +100,7 @@ def test_a_killed_local_worker_is_replaced_and_its_trial_ends_with_the_same_bits
 ) -> None:
     tasks = make_tasks(tiny, data_root, tmp_path, train={"budget": {"amount": 60}})[:2]
     settings = ExecutorSettings(workers=1, chunk_seconds=0.0, checkpoint_seconds=0.0, max_failures=1)
-    reports, failures = collect(lambda on: LocalExecutor(settings).run(tasks, kill_a_worker_once(on)))
+    reports, failures = collect(lambda on: LocalExecutor(settings).run(Listed(tasks), kill_a_worker_once(on)))
     assert failures == []
     assert {key: outcome(got) for key, got in reports.items()} == {task.key: here(task) for task in tasks}
     workers = [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
@@ -114,7 +115,7 @@ def test_a_killed_ray_worker_is_replaced_and_its_trial_ends_with_the_same_bits(
     home = Home(tmp_path / "home")
     home.require()
     tasks = make_tasks(tiny, data_root, tmp_path, train={"budget": {"amount": 60}})[:2]
-    reports, failures = collect(lambda on: TuneExecutor(CHUNKS, home).run(tasks, kill_a_worker_once(on)))
+    reports, failures = collect(lambda on: TuneExecutor(CHUNKS, home).run(Listed(tasks), kill_a_worker_once(on)))
     assert failures == []
     assert {key: outcome(got) for key, got in reports.items()} == {task.key: here(task) for task in tasks}
 
@@ -124,7 +125,7 @@ def test_what_cannot_be_run_is_a_failure_with_its_reason_and_the_rest_goes_on(
 ) -> None:
     good = make_tasks(tiny, data_root, tmp_path)[0]
     lost = TrialTask(make_tasks(tiny, data_root, tmp_path)[1].key, good.config | {"seed": 1}, str(tmp_path / "nowhere"))
-    reports, failures = collect(lambda on: LocalExecutor(CHUNKS).run([lost, good], on))
+    reports, failures = collect(lambda on: LocalExecutor(CHUNKS).run(Listed([lost, good]), on))
     assert [failure.key for failure in failures] == [lost.key]
     assert "\n" not in failures[0].reason
     assert failures[0].traceback == ""  # a user error explains itself
@@ -138,7 +139,7 @@ def test_an_error_in_the_driver_ends_the_run_and_its_workers(
         raise RuntimeError("the store is gone")
 
     with pytest.raises(RuntimeError, match="the store is gone"):
-        LocalExecutor(CHUNKS).run(make_tasks(tiny, data_root, tmp_path), on_event)
+        LocalExecutor(CHUNKS).run(Listed(make_tasks(tiny, data_root, tmp_path)), on_event)
 
 
 def test_the_relay_keeps_the_first_error_and_drops_what_follows() -> None:
@@ -150,7 +151,7 @@ def test_the_relay_keeps_the_first_error_and_drops_what_follows() -> None:
 
     relay = Relay(on_event)
     for key in ("a", "b"):
-        relay._pass(Failure(key, "x"))
+        relay.tell(Failure(key, "x"))
     assert len(seen) == 1
     with pytest.raises(OSError, match="disk full"):
         relay.raise_pending()
@@ -159,8 +160,8 @@ def test_the_relay_keeps_the_first_error_and_drops_what_follows() -> None:
 def test_a_trial_that_says_nothing_is_a_failure() -> None:
     failures: list[Any] = []
     relay = Relay(failures.append)
-    relay.ended.add("a")
-    relay.fail_silent(["a", "b"])
+    relay.running.add("b")
+    relay.fail_silent()
     assert failures == [Failure("b", "ended without reporting its final metrics")]
 
 
@@ -175,3 +176,76 @@ def test_remote_errors_become_one_line() -> None:
 def test_an_unknown_executor_names_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="unknown executor 'locl'; did you mean 'local'"):
         make_executor("locl", CHUNKS, Home(tmp_path))
+
+
+class Adaptive:
+    """A source whose second trial is known only once the first has ended."""
+
+    threads, cuda, adaptive = 1, False, True
+
+    def __init__(self, tasks: list[TrialTask]) -> None:
+        self.left = list(tasks)
+        self.asked_while_running = 0
+        self.running = 0
+
+    def next(self) -> TrialTask | None:
+        self.asked_while_running += self.running
+        if not self.left:
+            return None
+        self.running += 1
+        return self.left.pop(0)
+
+
+def judge(run: Callable[[Any, Callable[[Report | Failure], Verdict | None]], None], tasks: list[TrialTask]) -> None:
+    """The first trial is stopped at its first evaluation, the second goes to its end."""
+    source, seen = Adaptive(tasks), []
+
+    def on_event(event: Report | Failure) -> Verdict | None:
+        assert isinstance(event, Report)
+        seen.append(event)
+        stop = event.key == tasks[0].key
+        if event.over or stop:
+            source.running -= 1
+        return Verdict.STOP if stop else None
+
+    run(source, on_event)
+    first = [event for event in seen if event.key == tasks[0].key]
+    assert [event.iteration for event in first] == [2]
+    assert not first[0].over
+    assert [event.iteration for event in seen if event.key == tasks[1].key] == [2, 4, 6]
+    assert seen[-1].done
+    assert source.asked_while_running == 0
+
+
+def evaluated(tiny: dict[str, Any], data_root: Path, folder: Path) -> list[TrialTask]:
+    often = {"record": {"eval_every": 2}, "train": {"budget": {"amount": 6}}}
+    tasks = make_tasks(tiny, data_root, folder, **often)[:2]
+    return [dataclasses.replace(task, report_evaluations=True) for task in tasks]
+
+
+def test_local_trials_are_stopped_at_the_evaluation_judged(
+    tiny: dict[str, Any], data_root: Path, tmp_path: Path
+) -> None:
+    executor = LocalExecutor(ExecutorSettings(workers=1, chunk_seconds=100.0))
+    judge(executor.run, evaluated(tiny, data_root, tmp_path))
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_ray_trials_are_stopped_at_the_evaluation_judged(tiny: dict[str, Any], data_root: Path, tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    home.require()
+    executor = TuneExecutor(ExecutorSettings(workers=1, chunk_seconds=100.0), home)
+    judge(executor.run, evaluated(tiny, data_root, tmp_path))
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_an_error_in_the_driver_ends_a_ray_run(tiny: dict[str, Any], data_root: Path, tmp_path: Path) -> None:
+    def on_event(event: Report | Failure) -> None:
+        raise RuntimeError("the store is gone")
+
+    home = Home(tmp_path / "home")
+    home.require()
+    with pytest.raises(RuntimeError, match="the store is gone"):
+        TuneExecutor(CHUNKS, home).run(Listed(make_tasks(tiny, data_root, tmp_path)), on_event)
