@@ -3,15 +3,14 @@ records."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from search_spaces import apply, axes_from, grid
 from study import schema
+from study.parent import ParentRun
 from study.spec import Row, StudySpec, profile
 from trainables.config import TrialConfig, cell_key, load_trial, tasks_of, trial_key
 from trainables.errors import ConfigError, unknown
@@ -28,6 +27,7 @@ class Trial:
         config: what to train.
         tasks: names of the tasks it trains, in order.
         label: readable: row, task where it trains one, seed.
+        tags: of its run in the records, beside those every trial has.
     """
 
     key: str
@@ -35,6 +35,7 @@ class Trial:
     config: TrialConfig
     tasks: tuple[str, ...]
     label: str
+    tags: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def seed(self) -> int:
@@ -115,9 +116,12 @@ class Plan:
             ],
         }
 
-    def digest(self) -> str:
-        """Of :meth:`to_dict`: equal plans share a parent run."""
-        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
+    def parent_run(self) -> ParentRun:
+        """As the records keep it."""
+        spec = self.spec
+        return ParentRun(
+            schema.STUDY_RUN, spec.id, spec.title, spec.about, self.profile, schema.PLAN_FILE, self.to_dict()
+        )
 
 
 def make_plan(
@@ -188,9 +192,14 @@ def _per_task(plain: Mapping[str, Any], where: str) -> list[TrialConfig]:
 
 
 def _trial(config: TrialConfig, label: str, per_task: bool) -> Trial:
+    tasks = [task.name for task in tasks_of(config)] if per_task else []
+    return make_trial(config, " | ".join([label, *tasks, f"seed {config.seed}"]))
+
+
+def make_trial(config: TrialConfig, label: str, tags: Mapping[str, str] | None = None) -> Trial:
+    """A trial of ``config``, its keys computed."""
     tasks = tuple(task.name for task in tasks_of(config))
-    parts = [label, *(tasks if per_task else ()), f"seed {config.seed}"]
-    return Trial(trial_key(config), cell_key(config), config, tasks, " | ".join(parts))
+    return Trial(trial_key(config), cell_key(config), config, tasks, label, tags or {})
 
 
 def _slug(value: Any) -> str:

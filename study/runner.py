@@ -93,7 +93,7 @@ def run_study(
     engine = make_executor(executor, settings, home)
     with home.lock():
         trials = plan.trials
-        tracker = Tracker(home, plan, engine.name)
+        tracker = Tracker(home, plan.parent_run(), engine.name)
         outcome = Outcome()
         status, reason = schema.FAILED, "ended by an error"
         try:

@@ -9,6 +9,7 @@ SCHEMA_VERSION = 1
 # Kinds of run
 KIND = "kind"
 STUDY_RUN = "study"
+SEARCH_RUN = "search"
 TRIAL_RUN = "trial"
 
 # Tags of every run
@@ -17,11 +18,13 @@ STUDY = "study"
 PROFILE = "profile"
 STATUS = "status"
 """``complete`` once every final metric is in, ``running`` before; ``diverged``, ``failed``, ``interrupted`` say why
-it ended."""
+it ended; ``validated`` is a whole trial of a search, which has no test metrics, ``pruned`` one that it stopped."""
 STATUS_REASON = "status_reason"
 
 COMPLETE = "complete"
 RUNNING = "running"
+VALIDATED = "validated"
+PRUNED = "pruned"
 DIVERGED = "diverged"
 FAILED = "failed"
 INTERRUPTED = "interrupted"
@@ -47,12 +50,22 @@ VERSIONS = "versions"
 """JSON: package name to version."""
 ATTEMPT = "attempt"
 
-# Tags of a study run
+# Tags of a trial run of a search
+CONTENDER = "contender"
+"""Id of the search's row it belongs to."""
+OPTUNA_STUDY = "optuna_study"
+OPTUNA_NUMBER = "optuna_number"
+POINT = "point"
+"""JSON: field path to the value that was tried."""
+
+# Tags of a study run or search run
 PLAN_DIGEST = "plan_digest"
 
 # Artifacts
 PLAN_FILE = "plan.json"
 """Of a study run: the rows, their cells and trial keys, the tasks, and where the published numbers are."""
+SEARCH_FILE = "search.json"
+"""Of a search run: the contenders with their spaces, sampler, pruner, budget, objective and baseline."""
 CONFIG_FILE = "config.json"
 """Of a trial run: the resolved trial config, defaults included."""
 HISTORY_FILE = "history.npz"
@@ -65,6 +78,8 @@ VAL = "val"
 TEST = "test"
 TRAIN_LOSS = "train/loss"
 GROUP_COUNT = "groups/count"
+OBJECTIVE = "objective"
+"""``objective/delta_m``, ...: what a search judges a trial by, at every evaluation; its step is the iteration."""
 COST = "cost"
 COSTS = ("iterations", "optimizer_steps", "forward_passes", "backward_passes", "trunk_passes", "samples", "seconds")
 PHASES = ("forward", "backward", "gradient_manipulation", "optimizer_step", "clustering_and_affinity")

@@ -12,7 +12,7 @@ import os
 import sqlite3
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,9 +21,11 @@ import numpy as np
 
 from study import environment, provenance, schema
 from study.home import Home
-from study.plan import Plan, Trial
+from study.parent import ParentRun
+from study.plan import Trial
 from trainables.config import data_fingerprint
 from trainables.errors import StoreError
+from trainables.history import Point
 from trainables.session import Report
 
 if TYPE_CHECKING:
@@ -132,17 +134,17 @@ def search(client: MlflowClient, query: str) -> Iterator[Run]:
 
 
 class Tracker:
-    """Writes one study's records.
+    """Writes the records of one study or search.
 
     Args:
         home: where.
-        plan: what is run.
+        subject: what is run.
         executor: name of the executor, for the runs' tags.
     """
 
-    def __init__(self, home: Home, plan: Plan, executor: str) -> None:
+    def __init__(self, home: Home, subject: ParentRun, executor: str) -> None:
         self.home = home
-        self.plan = plan
+        self.subject = subject
         self.executor = executor
         self.client = open_client(home, create=True)
         self._provenance = provenance.tags()
@@ -154,14 +156,14 @@ class Tracker:
     # ---- study -----------------------------------------------------------------------------------
 
     def _find_experiment(self) -> str:
-        study = self.plan.spec.id
+        study = self.subject.id
         found = self.client.get_experiment_by_name(study)
         if found is not None:
             if found.lifecycle_stage != "active":
                 self.client.restore_experiment(found.experiment_id)
             return str(found.experiment_id)
         location = (self.home.artifacts / study).as_uri()
-        description = f"{self.plan.spec.title}\n\n{self.plan.spec.about}".strip()
+        description = f"{self.subject.title}\n\n{self.subject.about}".strip()
         return str(
             self.client.create_experiment(
                 study, artifact_location=location, tags={"mlflow.note.content": description, schema.STUDY: study}
@@ -169,23 +171,23 @@ class Tracker:
         )
 
     def _find_parent(self) -> str:
-        digest = self.plan.digest()
-        query = f"tags.{schema.KIND} = '{schema.STUDY_RUN}' and tags.{schema.PLAN_DIGEST} = '{digest}'"
+        digest = self.subject.digest()
+        query = f"tags.{schema.KIND} = '{self.subject.kind}' and tags.{schema.PLAN_DIGEST} = '{digest}'"
         found = self.client.search_runs([self._experiment], query, max_results=1)
         if found:
             run_id = str(found[0].info.run_id)
             self.client.update_run(run_id, status="RUNNING")
             self.client.set_tag(run_id, schema.STATUS, schema.RUNNING)
             return run_id
-        spec = self.plan.spec
+        subject = self.subject
         tags = {
-            **self._common_tags(schema.STUDY_RUN),
+            **self._common_tags(subject.kind),
             schema.PLAN_DIGEST: digest,
             schema.STATUS: schema.RUNNING,
-            "mlflow.note.content": spec.title,
+            "mlflow.note.content": subject.title,
         }
-        run = self.client.create_run(self._experiment, run_name=f"{spec.id} | {self.plan.profile}", tags=tags)
-        self._artifact(run.info.run_id, schema.PLAN_FILE, json.dumps(self.plan.to_dict(), indent=1).encode())
+        run = self.client.create_run(self._experiment, run_name=f"{subject.id} | {subject.profile}", tags=tags)
+        self._artifact(run.info.run_id, subject.file, json.dumps(subject.document, indent=1).encode())
         return str(run.info.run_id)
 
     def close(self, status: str, reason: str = "") -> None:
@@ -206,27 +208,38 @@ class Tracker:
 
     # ---- trials ----------------------------------------------------------------------------------
 
-    def log(self, trial: Trial, report: Report) -> None:
-        """Write one report; opens the trial's run with its first, closes it with its last."""
+    def log(self, trial: Trial, report: Report, more: Sequence[Point] = ()) -> str:
+        """Write one report, and ``more`` beside its points; opens the trial's run with its first, closes it with its
+        last. Returns the run's id."""
         if report.first or trial.key not in self._runs:
             self._open(trial, report)
         run_id = self._runs[trial.key]
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        metrics = [Metric(p.name, p.value, now, p.step) for p in report.points]
+        metrics = [Metric(p.name, p.value, now, p.step) for p in (*report.points, *more)]
         metrics += [Metric(schema.cost(name), value, now, report.iteration) for name, value in report.costs.items()]
         for start in range(0, len(metrics), _BATCH):
             self.client.log_batch(run_id, metrics=metrics[start : start + _BATCH])
         if not report.over:
-            return
+            return run_id
         if report.history is not None:
             self._arrays(run_id, schema.HISTORY_FILE, report.history)
         if report.diverged:
             self._end(run_id, schema.DIVERGED, "FAILED", report.diverged)
         else:
-            self._end(run_id, schema.COMPLETE, "FINISHED", "")
+            status = schema.COMPLETE if trial.config.record.test else schema.VALIDATED
+            self._end(run_id, status, "FINISHED", "")
         del self._runs[trial.key]
+        return run_id
+
+    def prune(self, trial: Trial, reason: str) -> None:
+        """Close the run of a trial that was stopped because others are better."""
+        self._end(self._runs.pop(trial.key), schema.PRUNED, "FINISHED", reason)
+
+    def suspend(self, trial: Trial, reason: str) -> None:
+        """Close the run of a trial that was stopped at a checkpoint, to be taken up later."""
+        self._end(self._runs.pop(trial.key), schema.INTERRUPTED, "KILLED", reason)
 
     def fail(self, trial: Trial, reason: str, traceback: str) -> None:
         """Close the trial's run (opening one if it never reported) as failed, with why."""
@@ -266,6 +279,7 @@ class Tracker:
             schema.DEVICE: worker.get("device", "unknown"),
             schema.HOST: worker.get("host", "unknown"),
             schema.ATTEMPT: str(attempt),
+            **trial.tags,
             "mlflow.parentRunId": self.parent,
         }
         run = self.client.create_run(self._experiment, run_name=trial.label, tags=tags)
@@ -283,8 +297,8 @@ class Tracker:
         return {
             schema.KIND: kind,
             schema.SCHEMA: str(schema.SCHEMA_VERSION),
-            schema.STUDY: self.plan.spec.id,
-            schema.PROFILE: self.plan.profile,
+            schema.STUDY: self.subject.id,
+            schema.PROFILE: self.subject.profile,
             **self._provenance,
         }
 

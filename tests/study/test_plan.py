@@ -96,8 +96,8 @@ def test_the_plan_as_recorded_joins_rows_with_trials() -> None:
     assert record["rows"][2]["published"] == [{"table": "D.4", "row": "beta=0.001"}]
     assert [cell["tasks"] for cell in record["rows"][0]["cells"]] == [["normal"], ["reshading"]]
     assert record["rows"][1]["cells"][0]["trial_key"] == plan.rows[1].trials[0].key
-    assert plan.digest() == make_plan(little(), seeds=1).digest()
-    assert plan.digest() != make_plan(little(), seeds=2).digest()
+    assert plan.parent_run().digest() == make_plan(little(), seeds=1).parent_run().digest()
+    assert plan.parent_run().digest() != make_plan(little(), seeds=2).parent_run().digest()
 
 
 @pytest.mark.parametrize(
