@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, SerializeAsAny
 
 from trainables.data import DATA_SETS
 from trainables.data.base import DataConfig, DataSet
+from trainables.data.loader import LoadingConfig
 from trainables.data.scenes import ScenesConfig
 from trainables.errors import ConfigError
 from trainables.methods import METHODS, Method, MethodConfig
@@ -118,6 +119,8 @@ class TrialConfig(Settings):
     """The multi-task optimization method and its hyperparameters, chosen by ``name``."""
     record: RecordConfig = RecordConfig()
     """What is written down."""
+    loading: LoadingConfig = LoadingConfig()
+    """How samples are brought from disk."""
 
     def with_seed(self, seed: int) -> TrialConfig:
         """The same cell under another seed."""
@@ -158,7 +161,7 @@ def check(config: TrialConfig) -> None:
         raise ConfigError(
             f"train.batch_size: at most the {size} training samples of the data set, got {config.train.batch_size}"
         )
-    check_model(config.model, data_set.image_shape(config.data))
+    check_model(config.model, data_set.image_shape(config.data), data_set.inputs)
     method_of(config).check(config.method, [task.name for task in tasks])
 
 
@@ -185,7 +188,9 @@ def data_fingerprint(config: TrialConfig) -> str:
 def _digest(config: TrialConfig, *, seed: bool) -> str:
     fields = config.canonical()
     fields.pop("record", None)
+    fields.pop("loading", None)
     fields.pop("seed", None)
+    fields["data"] = data_set_of(config).identity(config.data)
     if seed:
         fields["seed"] = config.seed
     weights = weights_fingerprint(config.model)
@@ -202,8 +207,8 @@ def _digest(config: TrialConfig, *, seed: bool) -> str:
 
 
 def trial_key(config: TrialConfig) -> str:
-    """SHA-256 (hex) of everything that decides the trial's results: config without ``record``, data, weights, result
-    version."""
+    """SHA-256 (hex) of everything that decides the trial's results: config without ``record`` and
+    ``loading``, data, weights, result version."""
     return _digest(config, seed=True)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch.utils import deterministic
 from trainables.clock import FORWARD, MANIPULATION, PhaseClock
 from trainables.config import TrialConfig, data_set_of, method_of, tasks_of, trial_key
 from trainables.data.base import Split
+from trainables.data.loader import Batch, Loader, Order, sample_seeds, workers_for
 from trainables.errors import CheckpointError, Diverged
 from trainables.history import History
 from trainables.methods import Counters, Method, StepLog, Update
@@ -51,6 +52,7 @@ class Trainer:
         self._labels = tuple(dict.fromkeys(task.label for task in self.tasks))
         self._data_root = data_root
         self._splits: dict[str, Split] = {}
+        self._train_batches: Loader | None = None
         data_set = data_set_of(config)
         self.network: MultiTaskNetwork = build_network(
             config.model,
@@ -156,7 +158,9 @@ class Trainer:
     def _iterate(self) -> None:
         started = time.perf_counter()
         self._set_learning_rate()
-        images, targets = self._batch("train", self._train_indices(self.iteration))
+        if self._train_batches is None:
+            self._train_batches = self._loader("train", self._train_order)
+        images, targets = self._to_device(self._train_batches[self.iteration])
 
         def losses() -> dict[str, Tensor]:
             self.counters.forward_passes += 1
@@ -235,13 +239,18 @@ class Trainer:
             self._splits[name] = data_set_of(self.config).open(self.config.data, self._data_root, name)
         return self._splits[name]
 
-    def _batch(self, split: str, indices: np.ndarray) -> tuple[Tensor, dict[str, Tensor]]:
-        images, targets = self._split(split).batch(indices, self._labels)
+    def _loader(self, split: str, order: Callable[[int], Order | None]) -> Loader:
+        loading = self.config.loading
+        workers = workers_for(loading, decodes=data_set_of(self.config).decodes)
+        return Loader(self._split(split), self._labels, order, workers, loading.prefetch)
+
+    def _to_device(self, batch: Batch) -> Batch:
+        images, targets = batch
         return images.to(self.device), {name: target.to(self.device) for name, target in targets.items()}
 
-    def _train_indices(self, iteration: int) -> np.ndarray:
-        """(B,) the samples of one iteration: a function of seed and iteration alone, so that nothing has to be
-        saved."""
+    def _train_order(self, iteration: int) -> Order:
+        """The samples of one iteration and their augmentation: a function of seed and iteration alone, so that nothing
+        has to be saved."""
         size, batch = len(self._split("train")), self.config.train.batch_size
         per_epoch = size // batch
         epoch, position = divmod(iteration, per_epoch)
@@ -249,7 +258,8 @@ class Trainer:
             seed = self.config.seed if self.config.train.data_order == "seed" else 0
             generator = torch.Generator().manual_seed(derive(seed, "order", epoch))
             self._order = (epoch, torch.randperm(size, generator=generator).numpy())
-        return self._order[1][position * batch : (position + 1) * batch]
+        indices = self._order[1][position * batch : (position + 1) * batch]
+        return Order(indices, sample_seeds(self.config.seed, epoch, indices))
 
     # ---- evaluation ------------------------------------------------------------------------------
 
@@ -262,16 +272,19 @@ class Trainer:
         Raises:
             Diverged: a prediction is not finite.
         """
-        data, size = self._split(split), self.config.record.eval_batch_size
+        count, size = len(self._split(split)), self.config.record.eval_batch_size
         metrics = {task.name: task.make_metric() for task in self.tasks}
         self.network.eval()
-        for start in range(0, len(data), size):
-            images, targets = self._batch(split, np.arange(start, min(start + size, len(data))))
-            outputs, _ = self._predict(images)
-            for task in self.tasks:
-                if not bool(torch.isfinite(outputs[task.name]).all()):
-                    raise Diverged(f"predictions of {task.name} on the {split} split", self.iteration - 1)
-                metrics[task.name].update(outputs[task.name], targets[task.label])
+        orders = [Order(np.arange(start, min(start + size, count))) for start in range(0, count, size)]
+        with closing(self._loader(split, lambda number: orders[number] if number < len(orders) else None)) as batches:
+            for images, targets in map(self._to_device, batches):
+                if not len(images):
+                    continue  # Every sample of it was left out.
+                outputs, _ = self._predict(images)
+                for task in self.tasks:
+                    if not bool(torch.isfinite(outputs[task.name]).all()):
+                        raise Diverged(f"predictions of {task.name} on the {split} split", self.iteration - 1)
+                    metrics[task.name].update(outputs[task.name], targets[task.label])
         return {f"{task.name}/{task.metric}": metrics[task.name].compute() for task in self.tasks}
 
     def _evaluate_into_history(self, split: str) -> None:

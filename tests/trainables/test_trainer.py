@@ -217,7 +217,7 @@ def test_a_budget_is_spent_in_its_unit(unit: str, iterations: int, tiny: dict[st
 def test_data_order_comes_from_the_seed_unless_fixed(tiny: dict[str, Any], data_root: Path) -> None:
     def order(seed: int, kind: str) -> list[list[int]]:
         trainer = make(tiny, data_root, seed=seed, train={"data_order": kind})
-        return [trainer._train_indices(i).tolist() for i in range(8)]
+        return [trainer._train_order(i).indices.tolist() for i in range(8)]
 
     assert order(0, "seed") != order(1, "seed")
     assert order(0, "fixed") == order(1, "fixed")

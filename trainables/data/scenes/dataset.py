@@ -41,12 +41,15 @@ class ScenesSplit:
     def __len__(self) -> int:
         return len(self._stored["image"])
 
-    def batch(self, indices: np.ndarray, labels: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
+    def batch(
+        self, indices: np.ndarray, labels: Sequence[str], seeds: np.ndarray | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Samples by position.
 
         Args:
             indices: (B,) int.
             labels: which of :attr:`Scenes.labels` to decode.
+            seeds: not used; nothing is augmented.
 
         Returns:
             Images (B, 3, S, S) float32 and labels: (B, C, S, S) float32, or (B, S, S) int64 of classes. Taskonomy's
