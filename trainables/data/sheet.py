@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from trainables.data.base import DataConfig, DataSet
-from trainables.data.scenes.decode import IMAGENET_MEAN, IMAGENET_STD
+from trainables.data.encodings import IMAGENET_MEAN, IMAGENET_STD
 from trainables.errors import DataError
 
 _CELL = 128

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 from types import MappingProxyType
 
@@ -10,24 +10,36 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trainables.data.encodings import (
+    BYTE_TOP,
+    EDGE_OCCLUSION_TOP,
+    EDGE_TEXTURE_TOP,
+    KEYPOINTS2D_TOP,
+    KEYPOINTS3D_TOP,
+    Decoder,
+    curvature,
+    image,
+    reshading,
+    signed,
+    signed_vectors,
+)
 from trainables.data.scenes.encode import DEPTH_HOLE, DEPTH_STEPS
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+__all__ = [
+    "DECODERS",
+    "Decoder",
+    "curvature",
+    "image",
+    "log_depth",
+    "metres",
+    "normal",
+    "occlusion",
+    "reshading",
+    "signed",
+]
 
 TASKONOMY_SIZE = 512
 """Width of Taskonomy's images, in pixels."""
-
-CURVATURE_MEAN = (123.572, 120.1)
-CURVATURE_STD = (31.922, 21.658)
-
-Decoder = Callable[[np.ndarray], Tensor]
-"""Stored batch (B, H, W) or (B, H, W, C) to a label (B, C, H, W) float32 or (B, H, W) int64."""
-
-
-def image(stored: np.ndarray) -> Tensor:
-    """uint8 (B, H, W, 3) -> float32 (B, 3, H, W), minus ImageNet's mean, over its standard deviation."""
-    return _standardise(stored, [255.0 * m for m in IMAGENET_MEAN], [255.0 * s for s in IMAGENET_STD])
 
 
 def log_depth(stored: np.ndarray) -> Tensor:
@@ -40,16 +52,6 @@ def metres(stored: np.ndarray) -> Tensor:
     return torch.from_numpy(_metre_table()[stored]).unsqueeze(1)
 
 
-def signed(top: float, *, clip: bool) -> Decoder:
-    """A decoder of x -> 2 x / top - 1, with x / top clipped to 1 first where ``clip``."""
-
-    def decode(stored: np.ndarray) -> Tensor:
-        out = torch.from_numpy(stored.astype(np.float32)).mul_(2.0 / top).sub_(1.0)
-        return (out.clamp_(max=1.0) if clip else out).unsqueeze(1)
-
-    return decode
-
-
 def occlusion(stored: np.ndarray) -> Tensor:
     """uint16 (B, H, W) -> x / (0.00625 * 65536) to [-1, 1], not clipped, x per pixel of a 512-pixel image.
 
@@ -57,28 +59,17 @@ def occlusion(stored: np.ndarray) -> Tensor:
     pixels, its labels are eight times too large and this task's loss outweighs all others. At 512 it is Mod-Squad's
     label.
     """
-    return signed(0.00625 * 65536.0 * TASKONOMY_SIZE / stored.shape[-1], clip=False)(stored)
+    return signed(EDGE_OCCLUSION_TOP * TASKONOMY_SIZE / stored.shape[-1], clip=False)(stored)
 
 
 def normal(stored: np.ndarray) -> Tensor:
     """uint8 (B, H, W, 3) -> unit vectors (B, 3, H, W), x right, y down, z into the scene; a hole is the zero vector."""
-    vectors = _standardise(stored, (127.5, 127.5, 127.5), (127.5, 127.5, 127.5))
+    vectors = signed_vectors(stored)
     x, y, z = vectors.unbind(1)
     squared = x * x + y * y + z * z
     # Quantisation leaves no unit vector shorter than 0.98; the code of a hole is 0.007 long.
     scale = squared.rsqrt().masked_fill_(squared < 0.25, 0.0)
     return vectors.mul_(scale.unsqueeze(1))
-
-
-def curvature(stored: np.ndarray) -> Tensor:
-    """uint8 (B, H, W, 2) -> standardised (B, 2, H, W)."""
-    return _standardise(stored, CURVATURE_MEAN, CURVATURE_STD)
-
-
-def reshading(stored: np.ndarray) -> Tensor:
-    """uint8 (B, H, W) -> [-1, 1], the one channel three times: (B, 3, H, W)."""
-    one = torch.from_numpy(stored.astype(np.float32)).mul_(2.0 / 255.0).sub_(1.0)
-    return one.unsqueeze(1).repeat(1, 3, 1, 1)
 
 
 def binary(stored: np.ndarray) -> Tensor:
@@ -89,14 +80,6 @@ def binary(stored: np.ndarray) -> Tensor:
 def classes(stored: np.ndarray) -> Tensor:
     """uint8 -> int64 (B, H, W)."""
     return torch.from_numpy(stored.astype(np.int64))
-
-
-def _standardise(stored: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    out = np.empty((stored.shape[0], stored.shape[3], *stored.shape[1:3]), dtype=np.float32)
-    for channel, (m, s) in enumerate(zip(mean, std, strict=True)):
-        np.subtract(stored[..., channel], np.float32(m), out=out[:, channel], dtype=np.float32)
-        out[:, channel] *= np.float32(1.0 / s)
-    return torch.from_numpy(out)
 
 
 @lru_cache(maxsize=1)
@@ -117,14 +100,14 @@ DECODERS: Mapping[str, tuple[str, Decoder]] = MappingProxyType(
         "depth_euclidean": ("depth_euclidean", log_depth),
         "depth_zbuffer": ("depth_zbuffer", log_depth),
         "edge_occlusion": ("edge_occlusion_blurred", occlusion),
-        "edge_texture": ("edge_texture", signed(0.08 * 65536.0, clip=True)),
-        "keypoints2d": ("keypoints2d", signed(0.005 * 65536.0, clip=True)),
-        "keypoints3d": ("keypoints3d", signed(65536.0, clip=False)),
+        "edge_texture": ("edge_texture", signed(EDGE_TEXTURE_TOP, clip=True)),
+        "keypoints2d": ("keypoints2d", signed(KEYPOINTS2D_TOP, clip=True)),
+        "keypoints3d": ("keypoints3d", signed(KEYPOINTS3D_TOP, clip=False)),
         "normal": ("normal", normal),
         "principal_curvature": ("principal_curvature", curvature),
         "reshading": ("reshading", reshading),
-        "segment_unsup2d": ("segment_unsup2d", signed(255.0, clip=False)),
-        "segment_unsup25d": ("segment_unsup25d", signed(255.0, clip=False)),
+        "segment_unsup2d": ("segment_unsup2d", signed(BYTE_TOP, clip=False)),
+        "segment_unsup25d": ("segment_unsup25d", signed(BYTE_TOP, clip=False)),
         "depth": ("depth_zbuffer", metres),
         "edge": ("edge", binary),
         "semseg": ("semseg", classes),
