@@ -7,7 +7,7 @@ import inspect
 from study.spec import bundles, load_spec, profiles, spec_names
 from trainables.data import DATA_SETS
 from trainables.methods import METHODS
-from trainables.models.backbones import BACKBONES, BackboneSpec
+from trainables.models import BACKBONES
 from trainables.task_sets import TASK_SETS
 
 
@@ -20,14 +20,9 @@ def catalogue() -> dict[str, dict[str, str]]:
         "methods": {name: _first_line(method) for name, method in METHODS.items()},
         "data sets": {name: _first_line(data_set) for name, data_set in DATA_SETS.items()},
         "task sets": {name: ", ".join(tasks) for name, tasks in TASK_SETS.items()},
-        "backbones": {name: _backbone(spec) for name, spec in BACKBONES.items()},
+        "backbones": {name: spec.about for name, spec in BACKBONES.items()},
     }
 
 
 def _first_line(thing: object) -> str:
     return (inspect.getdoc(thing) or "").split("\n", 1)[0]
-
-
-def _backbone(spec: BackboneSpec) -> str:
-    millions = spec.base_parameters / 1e6
-    return f"{spec.depth} blocks of {spec.dim}, patch {spec.patch}, {millions:.2f} million parameters"

@@ -83,8 +83,8 @@ class CostModel:
         if known:
             return passes * median(known), True
         spec = backbone_spec(config.model.backbone)
-        rows, columns = spec.grid(data_set_of(config).image_shape(config.data))
-        flops = 2.0 * spec.base_parameters * rows * columns * config.train.batch_size
+        operations = spec.operations(data_set_of(config).image_shape(config.data))
+        flops = 2.0 * operations * config.train.batch_size
         # A backward pass costs two forwards, and there are about as many of each.
         return passes * 1.5 * flops / (self._machine_speed() * _EFFICIENCY), False
 

@@ -19,7 +19,7 @@ from study.home import Home
 from study.tracking import open_client
 from trainables.data import DATA_SETS
 from trainables.errors import StoreError, UserError, WeightsError
-from trainables.models.backbones import BACKBONES
+from trainables.models import BACKBONES
 from trainables.models.config import ModelConfig
 from trainables.models.weights import weights_fingerprint
 
@@ -143,8 +143,8 @@ def _data() -> Iterator[Finding]:
 
 
 def _weights() -> Iterator[Finding]:
-    for name in BACKBONES:
-        if name == "vit_pico":
+    for name, spec in BACKBONES.items():
+        if spec.repo is None:
             continue
         try:
             weights_fingerprint(ModelConfig(backbone=name, pretrained=True))

@@ -6,14 +6,16 @@ import difflib
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from trainables.data.base import InputKind
 from trainables.errors import ConfigError, WeightsError, unknown
+from trainables.models.base import BACKBONES, Backbone
 from trainables.models.torchvision_shim import ensure_importable
-from trainables.registry import Registry
+from trainables.models.upsample import BilinearUpsample
 
 LEVELS = 4
 """Feature levels that a decoder reads."""
@@ -28,7 +30,7 @@ _CLASSIFIER = ("head.", "head_dist.", "fc_norm.", "attn_pool.", "pre_logits.")
 
 @dataclass(frozen=True)
 class BackboneSpec:
-    """What is known of a backbone without building it.
+    """What is known of a vision transformer without building it; a :class:`trainables.models.base.Backbone`.
 
     Attributes:
         name: as a config writes it.
@@ -53,6 +55,8 @@ class BackboneSpec:
     class_positions: int = 1
     repo: str | None = None
     overrides: tuple[tuple[str, float], ...] = ()
+
+    inputs: ClassVar[InputKind] = "images"
 
     @property
     def feature_blocks(self) -> tuple[int, ...]:
@@ -79,9 +83,31 @@ class BackboneSpec:
         rows, columns = self.grid(image_shape)
         return self.base_parameters + (rows * columns + self.class_positions) * self.dim
 
+    @property
+    def about(self) -> str:
+        """One line for lists."""
+        millions = self.base_parameters / 1e6
+        return f"{self.depth} blocks of {self.dim}, patch {self.patch}, {millions:.2f} million parameters"
 
-BACKBONES: Registry[BackboneSpec] = Registry("backbone")
-"""The named backbones. Filled in the package's ``__init__``."""
+    def operations(self, image_shape: tuple[int, int]) -> float:
+        """About how many multiplications one forward of one image takes: weights by patches, attention left out."""
+        rows, columns = self.grid(image_shape)
+        return float(self.base_parameters * rows * columns)
+
+    def build(self, image_shape: tuple[int, int], drop_path: float) -> nn.Module:
+        """As :func:`build_trunk`."""
+        return build_trunk(self, image_shape, drop_path)
+
+    def features(self, trunk: nn.Module, images: Tensor, image_shape: tuple[int, int]) -> Tensor:
+        """(B, 3, H, W) to (B, 4 * dim, H/p, W/p): the tokens of four depths on the channels, class token left out."""
+        tokens = torch.cat(trunk_levels(trunk, self, images), dim=-1)
+        # Contiguous: the convolutions and their gradients are then one matrix product per image.
+        return tokens.transpose(1, 2).contiguous().unflatten(2, self.grid(image_shape))
+
+    def upsample(self, image_shape: tuple[int, int]) -> nn.Module:
+        """Bilinear, from the grid of patches to the image."""
+        return BilinearUpsample(self.grid(image_shape), image_shape)
+
 
 # The smallest that still has four feature levels: forward and backward of eight 64x64 images with eleven decoders take
 # about 24 ms on one core. Hidden layers twice as wide as a token, not four times as wide, save a third of its time.
@@ -103,7 +129,7 @@ def published(name: str, dim: int, depth: int, heads: int, base_parameters: int)
     return BackboneSpec(name, timm_name, dim, depth, heads, 16, base_parameters, repo=f"timm/{timm_name}")
 
 
-def backbone_spec(name: str) -> BackboneSpec:
+def backbone_spec(name: str) -> Backbone:
     """The backbone of that name, registered or ``timm:NAME``.
 
     Raises:

@@ -8,74 +8,49 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from trainables.errors import ConfigError
-from trainables.models.backbones import BackboneSpec, build_trunk, trunk_levels
-from trainables.models.config import ModelConfig, check
+from trainables.models.backbones import backbone_spec
+from trainables.models.base import Backbone
+from trainables.models.config import ModelConfig
 from trainables.models.weights import load_weights, weights_file
 
 
-class BilinearUpsample(nn.Module):
-    """Bilinear upsampling, corners not aligned, as one matrix for the rows and one for the columns.
-
-    The same function as ``interpolate(mode="bilinear", align_corners=False)`` up to rounding, in about half of its time
-    on a CPU, and its backward is deterministic on CUDA, where that of ``interpolate`` adds atomically.
-
-    Args:
-        size: (h, w) that comes in.
-        to: (H, W) that goes out.
-    """
-
-    rows: Tensor
-    columns: Tensor
-
-    def __init__(self, size: tuple[int, int], to: tuple[int, int]) -> None:
-        super().__init__()
-        self.register_buffer("rows", _interpolation(size[0], to[0]), persistent=False)
-        self.register_buffer("columns", _interpolation(size[1], to[1]).T.contiguous(), persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, h, w) to (B, C, H, W)."""
-        return self.rows @ (x @ self.columns)
-
-
 class MultiTaskNetwork(nn.Module):
-    """A vision transformer whose features at four depths feed one 1x1 convolution per task, upsampled to image size.
+    """A trunk whose features feed one 1x1 convolution per task; of images, upsampled to their size.
 
-    Source: section 5 and the released code of *Selective Task Group Updates for Multi-Task Optimization*.
+    With a vision transformer, whose features are its tokens at four depths, the network of section 5 and of the
+    released code of *Selective Task Group Updates for Multi-Task Optimization*.
 
     Attributes:
-        trunk: timm's ``VisionTransformer`` without classifier.
-        decoders: by task, each a 1x1 convolution from ``4 * dim`` channels to the task's.
-        spec: of the trunk.
-        image_shape: (H, W) of the images, in pixels.
+        trunk: what the tasks share, as the backbone builds it.
+        decoders: by task, each a 1x1 convolution from the backbone's channels to the task's.
+        spec: the backbone.
+        image_shape: of one input: (H, W) of an image in pixels, (atoms, numbers of an atom) of a molecule.
     """
 
     def __init__(
-        self, trunk: nn.Module, decoders: Mapping[str, nn.Module], spec: BackboneSpec, image_shape: tuple[int, int]
+        self, trunk: nn.Module, decoders: Mapping[str, nn.Module], spec: Backbone, image_shape: tuple[int, int]
     ) -> None:
         super().__init__()
         self.trunk = trunk
         self.decoders = nn.ModuleDict(dict(decoders))
         self.spec = spec
         self.image_shape = image_shape
-        self.upsample = BilinearUpsample(spec.grid(image_shape), image_shape)
+        self.upsample = spec.upsample(image_shape)
 
     @property
     def tasks(self) -> tuple[str, ...]:
         """Task names, in the order they were given."""
         return tuple(self.decoders)
 
-    def features(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) to (B, 4 * dim, H/p, W/p): the tokens of four depths on the channels, class token left out."""
-        tokens = torch.cat(trunk_levels(self.trunk, self.spec, images), dim=-1)
-        # Contiguous: the convolutions and their gradients are then one matrix product per image.
-        return tokens.transpose(1, 2).contiguous().unflatten(2, self.spec.grid(self.image_shape))
+    def features(self, inputs: Tensor) -> Tensor:
+        """Images (B, 3, H, W) or molecules (B, N, F) to (B, channels, h, w), what the decoders read."""
+        return self.spec.features(self.trunk, inputs, self.image_shape)
 
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Images (B, 3, H, W) to the prediction (B, C, H, W) of every task."""
-        return self.decode(self.features(images))
+    def forward(self, inputs: Tensor) -> dict[str, Tensor]:
+        """Images or molecules to the prediction (B, C, H, W) of every task; H and W are 1 for molecules."""
+        return self.decode(self.features(inputs))
 
     def decode(self, features: Tensor) -> dict[str, Tensor]:
         """What :meth:`features` gave to the prediction (B, C, H, W) of every task; nothing is shared between them."""
@@ -102,14 +77,15 @@ def build_network(
     Args:
         config: the backbone, where its weights come from, the decoder.
         tasks: channels of each task's prediction, by task.
-        image_shape: (H, W) in pixels.
+        image_shape: of one input: (H, W) of an image in pixels, (atoms, numbers of an atom) of a molecule.
         seed: of the random weights.
 
     Raises:
         ConfigError: the backbone is unknown, its patch does not divide the image, or there is no task.
         WeightsError: pretrained weights were asked for and are absent or do not fit.
     """
-    spec = check(config, image_shape)
+    spec = backbone_spec(config.backbone)
+    spec.grid(image_shape)
     if not tasks:
         raise ConfigError("tasks: at least one task is wanted, got none")
     path = weights_file(config)
@@ -117,7 +93,7 @@ def build_network(
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         # Not torch.manual_seed, which would seed the CUDA generators of the caller too.
         torch.default_generator.manual_seed(_stream(seed, "trunk"))
-        trunk = build_trunk(spec, image_shape, config.drop_path)
+        trunk = spec.build(image_shape, config.drop_path)
         if path is not None:
             load_weights(trunk, spec, path)
         decoders = {
@@ -138,12 +114,6 @@ def _conv1x1(inputs: int, outputs: int, seed: int) -> nn.Conv2d:
 
 
 _DECODERS = {"conv1x1": _conv1x1}
-
-
-def _interpolation(size: int, to: int) -> Tensor:
-    """(to, size): the weights by which ``size`` samples make ``to``."""
-    one_hot = torch.eye(size).view(1, size, size)
-    return F.interpolate(one_hot, size=to, mode="linear", align_corners=False)[0].T.contiguous()
 
 
 def _stream(seed: int, *names: str) -> int:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from trainables.errors import WeightsError
 from trainables.models.backbones import BackboneSpec, backbone_spec, build_trunk, load_npz, load_state
+from trainables.models.base import Backbone
 from trainables.models.config import ModelConfig
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".npz")
@@ -44,8 +45,9 @@ def weights_file(config: ModelConfig) -> Path | None:
     """
     if config.pretrained is False:
         return None
+    spec = _vision(backbone_spec(config.backbone))
     if config.pretrained is True:
-        return _cached(backbone_spec(config.backbone))
+        return _cached(spec)
     path = Path(config.pretrained).expanduser()
     if path.suffix not in SUFFIXES:
         raise WeightsError(f"model.pretrained: {path}: a file ending in {', '.join(SUFFIXES)} is wanted")
@@ -69,17 +71,25 @@ def weights_fingerprint(config: ModelConfig) -> str | None:
         raise WeightsError(f"model.pretrained: {path}: cannot be read: {error.strerror}") from None
 
 
-def load_weights(trunk: nn.Module, spec: BackboneSpec, path: Path) -> None:
+def load_weights(trunk: nn.Module, spec: Backbone, path: Path) -> None:
     """Copy the weights in ``path`` into ``trunk``, its position embedding bicubically resized to the trunk's grid.
 
     Raises:
         WeightsError: the file is damaged, or holds something else than weights of this backbone.
     """
+    spec = _vision(spec)
     try:
         state = _read_npz(spec, path) if path.suffix == ".npz" else _read_tensors(path)
     except _UNREADABLE as error:
         raise WeightsError(f"{path}: not a readable weight file: {_reason(error)}") from None
     load_state(trunk, spec, state, str(path))
+
+
+def _vision(spec: Backbone) -> BackboneSpec:
+    """The backbone, where it is one of those that weights are published for."""
+    if not isinstance(spec, BackboneSpec):
+        raise WeightsError(f"model.pretrained: {spec.name} starts from random weights; false is wanted")
+    return spec
 
 
 def _cached(spec: BackboneSpec) -> Path:

@@ -20,7 +20,8 @@ def shape_for(spec: BackboneSpec) -> tuple[int, int]:
 
 
 def test_the_named_backbones() -> None:
-    assert tuple(BACKBONES) == NAMES
+    assert tuple(BACKBONES) == (*NAMES, "mpnn_small", "mpnn_base")
+    assert [name for name, spec in BACKBONES.items() if spec.inputs == "images"] == list(NAMES)
 
 
 @pytest.mark.parametrize("name", ANY)
@@ -76,7 +77,7 @@ def test_published_weights_have_a_repository() -> None:
     [
         (
             "vit_tinny",
-            r"^model\.backbone: unknown backbone 'vit_tinny'; did you mean 'vit_tiny'\? \(allowed: timm:NAME, vit_b",
+            r"^model\.backbone: unknown backbone 'vit_tinny'; did you mean 'vit_tiny'\? \(allowed: mpnn_b",
         ),
         (
             "timm:vit_smal_patch16_224",

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from trainables.errors import ConfigError
 from trainables.models import ModelConfig, MultiTaskNetwork, build_network
-from trainables.models.network import BilinearUpsample
+from trainables.models.upsample import BilinearUpsample
 
 PICO = ModelConfig(backbone="vit_pico")
 TASKS = {"segmentation": 7, "depth": 1, "normal": 3}
