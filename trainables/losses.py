@@ -47,6 +47,19 @@ def mse(prediction: Tensor, target: Tensor) -> Tensor:
     return F.mse_loss(_wide(prediction), _dense(prediction, target))
 
 
+def standardized_mse(prediction: Tensor, target: Tensor) -> Tensor:
+    """Mean squared error of standardised values: the properties of QM9, as in LibMTL, Nash-MTL and FAMO.
+
+    Args:
+        prediction: (B, 1, H, W), in standard deviations from the mean.
+        target: (B, 2, H, W) float, every pixel valid; the same, then the standard deviation, which is not read.
+
+    Raises:
+        ValueError: the shapes do not fit.
+    """
+    return F.mse_loss(_wide(prediction), _dense(prediction, target[:, :1]))
+
+
 def depth_l1(prediction: Tensor, target: Tensor) -> Tensor:
     """Mean absolute error over the pixels with a measured depth (NYUD-v2, InvPT family).
 

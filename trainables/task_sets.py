@@ -1,4 +1,4 @@
-"""The task sets of the paper: which tasks, on which labels, with which losses and metrics.
+"""The task sets of the paper and of the field: which tasks, on which labels, with which losses and metrics.
 
 Task and metric names are those of the published tables. Percentages (mIoU, maxF, odsF) run from 0 to 100, as published.
 All losses have weight 1 (paper, appendix C); weighting them is a method's business.
@@ -13,6 +13,7 @@ from typing import Any, Literal, cast
 from pydantic import Field, ValidationInfo, field_validator
 
 from trainables import losses, metrics
+from trainables.data.qm9.properties import PROPERTIES
 from trainables.errors import ConfigError, unknown
 from trainables.registry import Registry
 from trainables.settings import Settings
@@ -27,7 +28,7 @@ class TasksConfig(Settings):
     """
 
     set: str = "taskonomy"
-    """The task set: ``taskonomy``, ``nyud`` or ``pascal_context``."""
+    """The task set: ``taskonomy``, ``nyud``, ``pascal_context`` or ``qm9``."""
 
     include: tuple[str, ...] | None = None
     """The tasks to train, in this order; ``None`` for all, in the set's order."""
@@ -249,6 +250,19 @@ def _saliency(config: TasksConfig, classes: Mapping[str, int]) -> Task:
     )
 
 
+def _property(config: TasksConfig, classes: Mapping[str, int], *, name: str, short: str) -> Task:
+    return Task(
+        name=name,
+        label=name,
+        channels=1,
+        loss=losses.standardized_mse,
+        metric="mae",
+        make_metric=metrics.MAE,
+        higher_is_better=False,
+        short=short,
+    )
+
+
 def _class_count(classes: Mapping[str, int], label: str) -> int:
     """How many classes a label has; raises :class:`ConfigError` where the data set does not give it."""
     if label not in classes:
@@ -296,12 +310,14 @@ _PASCAL_CONTEXT: dict[str, Build] = {
     "normals": _normals,
     "edge": _edge,
 }
+_QM9: dict[str, Build] = {p.name: partial(_property, name=p.name, short=p.short) for p in PROPERTIES}
 
 TASK_SETS: Registry[Mapping[str, Build]] = Registry("task set")
 """Task set to its tasks, each with what builds it, in the set's order."""
 TASK_SETS.register("taskonomy", _TASKONOMY)
 TASK_SETS.register("nyud", _NYUD)
 TASK_SETS.register("pascal_context", _PASCAL_CONTEXT)
+TASK_SETS.register("qm9", _QM9)
 
 _EDGE = frozenset({("nyud", "edge"), ("pascal_context", "edge")})
 _READERS: dict[str, frozenset[tuple[str, str]]] = {

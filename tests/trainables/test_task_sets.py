@@ -39,10 +39,24 @@ PUBLISHED = {
         ("normals", "mean_angular_error", False, "Normal"),
         ("edge", "odsf", True, "Edge"),
     ],
+    "qm9": [
+        ("mu", "mae", False, "mu"),
+        ("alpha", "mae", False, "alpha"),
+        ("homo", "mae", False, "HOMO"),
+        ("lumo", "mae", False, "LUMO"),
+        ("r2", "mae", False, "R2"),
+        ("zpve", "mae", False, "ZPVE"),
+        ("u0", "mae", False, "U0"),
+        ("u", "mae", False, "U"),
+        ("h", "mae", False, "H"),
+        ("g", "mae", False, "G"),
+        ("cv", "mae", False, "Cv"),
+    ],
 }
 
 # How many channels each label has, 0 for class labels.
 LABELS = {
+    **{name: 2 for name, *_ in PUBLISHED["qm9"]},
     "normal": 3,
     "principal_curvature": 2,
     "reshading": 3,

@@ -35,6 +35,28 @@ class L1(SumMetric):
         return ratio(sums)
 
 
+class MAE(SumMetric):
+    """Mean absolute error of standardised values, in the unit they had before; lower is better.
+
+    prediction (B, 1, H, W) in standard deviations from the mean; target (B, 2, H, W) the same, then the standard
+    deviation.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(2)
+
+    def measure(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """(2,) sum of absolute errors times the standard deviations, number of elements."""
+        value, deviation = target[:, :1], target[:, 1:]
+        same_shape(prediction, value)
+        same_shape(prediction, deviation)
+        return sum_and_count((prediction - value).abs().double() * deviation)
+
+    def value(self, sums: Tensor) -> float:
+        """In the unit of the standard deviations."""
+        return ratio(sums)
+
+
 class MSE(SumMetric):
     """Mean squared error over the valid elements of the whole set; lower is better.
 

@@ -6,7 +6,7 @@ import torch
 from metric_contract import IgnoringMetricContract, MetricContract
 from sklearn.metrics import mean_absolute_error, mean_squared_error, root_mean_squared_error
 
-from trainables.metrics import L1, MSE, RMSE, MeanAngularError, display_depth
+from trainables.metrics import L1, MAE, MSE, RMSE, MeanAngularError, display_depth
 
 
 def dense(count, channels, generator):
@@ -23,6 +23,19 @@ class TestL1(MetricContract):
 
     def reference(self, prediction, target):
         return mean_absolute_error(target.ravel(), prediction.ravel())
+
+
+class TestMAE(MetricContract):
+    def make(self):
+        return MAE()
+
+    def batch(self, count, generator):
+        prediction, value = dense(count, 1, generator)
+        return prediction, torch.cat([value, torch.rand(value.shape, generator=generator) + 0.5], dim=1)
+
+    def reference(self, prediction, target):
+        value, deviation = target[:, :1], target[:, 1:]
+        return mean_absolute_error((value * deviation).ravel(), (prediction * deviation).ravel())
 
 
 class TestMSE(MetricContract):
