@@ -86,6 +86,8 @@ class Plan(_Record):
     """Its id."""
     title: str
     """One line."""
+    about: str = ""
+    """What it asks, in a few sentences."""
     profile: str
     """The scale it ran at."""
     seeds: tuple[int, ...]

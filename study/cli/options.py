@@ -117,10 +117,21 @@ def table_text(home: Home, study: str, profile: str | None, form: str) -> str:
     return render(make_table(Records.load(home.path, study, profile)), form)
 
 
-def write_study_report(home: Home, study: str, profile: str | None) -> Path:
-    """A study's report; returns the file."""
+def write_study_report(home: Home, study: str, profile: str | None, mlflow_url: str | None = None) -> Path:
+    """A study's report, its links leading to the MLflow UI at ``mlflow_url``; returns the file."""
+    from analysis.claims import claims
     from analysis.records import Records
-    from analysis.report import write_report
+    from analysis.report import RunLinks, write_report
 
+    links = RunLinks(mlflow_url) if mlflow_url else RunLinks()
     records = Records.load(home.path, study, profile)
-    return write_report(records, home.report(study, records.profile))
+    verdicts = claims(home.path, records.profile)
+    return write_report(records, home.report(study, records.profile), verdicts=verdicts, links=links)
+
+
+def study_bibtex(home: Home, study: str, profile: str | None) -> str:
+    """The papers of what a study compares."""
+    from analysis.records import Records
+    from analysis.report import bibtex
+
+    return bibtex(Records.load(home.path, study, profile))

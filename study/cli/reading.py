@@ -20,6 +20,7 @@ from study.cli.options import (
     profile_option,
     screen,
     studies,
+    study_bibtex,
     table_text,
     write_study_report,
 )
@@ -76,14 +77,31 @@ def table(study: str, profile: str | None, form: str, as_json: bool, home: Path 
     click.echo(json.dumps([json.loads(text) for text in texts], indent=2) if several else "\n\n".join(texts))
 
 
-@click.command(epilog=example("mtl-study report table4_d5", "mtl-study report table4_d5 --profile gpu"))
+@click.command(
+    epilog=example("mtl-study report table4_d5", "mtl-study report table4_d5 --format bibtex > references.bib")
+)
 @click.argument("study")
 @profile_option
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(("html", "bibtex", *FORMATS)),
+    default="html",
+    show_default=True,
+    help="html writes a file and prints its path; bibtex prints the papers of what is compared, the rest the table.",
+)
+@click.option("--mlflow-url", help="Where links to runs lead (default: http://127.0.0.1:5000, as mtl-study ui serves).")
 @home_option
-def report(study: str, profile: str | None, home: Path | None) -> None:
+def report(study: str, profile: str | None, form: str, mlflow_url: str | None, home: Path | None) -> None:
     """Write a study's report: one HTML file that needs no network."""
-    for name in studies(study):
-        click.echo(write_study_report(Home.locate(home), name, profile))
+    where = Home.locate(home)
+    if form == "html":
+        for name in studies(study):
+            click.echo(write_study_report(where, name, profile, mlflow_url))
+    elif form == "bibtex":
+        click.echo("\n\n".join(study_bibtex(where, name, profile) for name in studies(study)))
+    else:
+        click.echo("\n\n".join(table_text(where, name, profile, form) for name in studies(study)))
 
 
 @click.command(epilog=example("mtl-study figure fig4 --out figures", "mtl-study figure curves --study table4_d5"))

@@ -1,0 +1,104 @@
+"""What the rows cost beside how good they are, with the line no row is better and cheaper than."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import pandas as pd
+
+from analysis.escape import DASH
+from analysis.records import Records
+from analysis.report.markup import Cell, Head, RunLinks, safe, section, table
+from analysis.report.plot import Dot, pareto, scatter_chart
+from analysis.sheet import short_number
+from analysis.tables import columns as c
+from analysis.tables.results import row_results
+from study import schema
+
+_HOUR = 3600
+_AXES = (("trunk_passes", "trunk passes of a seed"), ("seconds", "seconds of a seed"))
+
+
+def cost_section(records: Records, frame: pd.DataFrame, links: RunLinks) -> str:
+    """A table of costs, and Delta_m over passes and over seconds; empty where no cost is recorded.
+
+    Args:
+        records: of the study.
+        frame: its rows, of :func:`analysis.tables.rows_table`.
+        links: to the runs.
+    """
+    results = row_results(records)
+    if not any(math.isfinite(value) for result in results.values() for value in result.costs.values()):
+        return ""
+    quality = dict(zip(frame.attrs["row_ids"], zip(frame[c.DELTA_M], frame[c.DELTA_M_SD], strict=True), strict=True))
+    fronts, charts = {}, []
+    for name, title in _AXES:
+        dots = {
+            row: Dot(result.row.label, result.costs[name], *quality[row], hollow=row == records.plan.baseline)
+            for row, result in results.items()
+            if math.isfinite(quality[row][0]) and math.isfinite(result.costs[name])
+        }
+        front = pareto(list(dots.values()))
+        fronts[name] = {row for row, dot in dots.items() if dot in front}
+        if len(dots) > 1:
+            chart = scatter_chart(f"Delta_m over {title}", title, "Delta_m, %", list(dots.values()), front)
+            charts.append(f"<figure><figcaption>Delta_m over {safe(title)}</figcaption>{chart}</figure>")
+    hours = hours_name(records.trials[schema.DEVICE])
+    heads = [Head("row", words=True), Head("Delta_m %", "up"), Head(hours, "down")]
+    heads += [
+        Head(name.replace("_", " "), "" if name in ("iterations", "samples") else "down") for name in schema.COSTS
+    ]
+    heads.append(Head("on the Pareto line of", words=True))
+    rows: list[tuple[str, Sequence[Cell]]] = []
+    for row, result in results.items():
+        mean = quality[row][0]
+        seconds = result.costs["seconds"]
+        runs = _runs(records, row)
+        cells = [Cell(safe(result.row.label)), Cell(f"{mean:+.2f}" if math.isfinite(mean) else DASH, mean)]
+        cells.append(Cell(short_number(seconds / _HOUR), seconds / _HOUR))
+        for name in schema.COSTS:
+            value = result.costs[name]
+            text = short_number(value)
+            cells.append(Cell(links.link(runs, text) if math.isfinite(value) else text, value))
+        on = " and ".join(name.replace("_", " ") for name, front in fronts.items() if row in front)
+        rows.append(("baseline" if row == records.plan.baseline else "", [*cells, Cell(safe(on or DASH))]))
+    what = (
+        "A seed's cost is the sum over its trials: single-task training counts all its networks. Seconds are of the "
+        "training loop on the device that ran it."
+    )
+    line = (
+        "Pareto line: rows that no other row is both cheaper and better than; filled points on it. Whiskers: ± sample "
+        "standard deviation of Delta_m over seeds. Hollow: the baseline."
+    )
+    return section(
+        "cost",
+        "Cost beside quality",
+        [
+            f"<p>{what} {safe(total_hours(records))}</p>",
+            f'<div class="pair">{"".join(charts)}</div><p class="notes">{line}</p>' if charts else "",
+            table("cost-table", "Costs of a seed, mean over seeds", heads, rows),
+        ],
+    )
+
+
+def hours_name(devices: Iterable[str]) -> str:
+    """``GPU-hours``, ``CPU-hours``, or ``device-hours`` where there are both, or none is named."""
+    kinds = {str(device).split(maxsplit=1)[0] for device in devices if device}
+    names = {"CPU-hours" if kind == "cpu" else "GPU-hours" for kind in kinds}
+    return names.pop() if len(names) == 1 else "device-hours"
+
+
+def total_hours(records: Records) -> str:
+    """What every complete trial of the study took together, in one sentence; shared ones count once."""
+    complete = records.trials[records.trials["status"] == schema.COMPLETE].drop_duplicates("trial_key")
+    seconds = float(complete["seconds"].sum())
+    if not seconds > 0:
+        return ""
+    name = hours_name(complete[schema.DEVICE])
+    return f"All {len(complete)} complete trials together: {seconds / _HOUR:.3g} {name}."
+
+
+def _runs(records: Records, row: str) -> list[tuple[str, str]]:
+    trials = records.trials[(records.trials["row"] == row) & (records.trials["status"] == schema.COMPLETE)]
+    return list(trials[["experiment_id", "run_id"]].itertuples(index=False, name=None))

@@ -1,0 +1,79 @@
+"""Training and validation curves with seed bands; rows can be shown and hidden."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from analysis.figures.series import over_seeds
+from analysis.records import Records
+from analysis.report.markup import safe, section
+from analysis.report.plot import COLOURS, DASHES, Array, Line, line_chart
+from study import schema
+
+_POINTS = 120
+"""Of a line; more could not be seen."""
+
+
+def curves_section(records: Records) -> str:
+    """Two panels per task, a line per row; empty where no curve is recorded."""
+    plan = records.plan
+    recorded = set(records.metric_names)
+    panels, drawn = [], set()
+    for task in plan.tasks:
+        validation = "↑" if task.higher_is_better else "↓"
+        for name, title in (
+            (schema.train_loss(task.name), f"{task.name}: training loss ↓"),
+            (schema.metric(schema.VAL, task.name, task.metric), f"{task.name}: validation {task.metric} {validation}"),
+        ):
+            lines = row_lines(records, name) if name in recorded else []
+            if lines:
+                drawn |= {line.place for line in lines}
+                chart = line_chart(title.rstrip(" ↑↓"), lines)
+                panels.append(f"<figure><figcaption>{safe(title)}</figcaption>{chart}</figure>")
+    if not panels:
+        return ""
+    legend = "".join(legend_entry(place, row.label) for place, row in enumerate(plan.rows) if place in drawn)
+    return section(
+        "curves",
+        "Training curves",
+        [
+            "<p>Over iterations. Lines: mean over seeds; bands: ± sample standard deviation. Scales are logarithmic "
+            "where values span much.</p>",
+            f'<fieldset class="legend" data-for="curve-panels"><legend>Rows shown</legend>{legend}</fieldset>',
+            f'<div class="panels" id="curve-panels">{"".join(panels)}</div>',
+        ],
+    )
+
+
+def row_lines(records: Records, name: str) -> list[Line]:
+    """A metric over training, a line for every row that has it."""
+    curves = records.curves(name)
+    lines = []
+    for place, row in enumerate(records.plan.rows):
+        mine = curves[curves["row"] == row.id]
+        if mine.empty:
+            continue
+        seeds = [
+            (group["step"].to_numpy(dtype=float), group["value"].to_numpy(dtype=float))
+            for _, group in mine.groupby("seed", sort=True)
+        ]
+        series = over_seeds(seeds)
+        if np.isfinite(series.mean).any():
+            keep = thinned(len(series.x), _POINTS)
+            lines.append(Line(row.label, place, series.x[keep], series.mean[keep], series.sd[keep]))
+    return lines
+
+
+def thinned(size: int, most: int) -> Array:
+    """At most ``most`` of ``size`` indices, evenly apart, the last one among them."""
+    return np.unique(np.linspace(size - 1, 0, min(size, most)).round().astype(int))
+
+
+def legend_entry(place: int, label: str) -> str:
+    """A box that shows or hides the lines of a row, with a sample of them."""
+    kind = f"series c{place % COLOURS} d{place // COLOURS % DASHES}"
+    sample = (
+        f'<svg class="sample" viewBox="0 0 28 10" aria-hidden="true"><g class="{kind}">'
+        '<path class="line" d="M0 5H28"/></g></svg>'
+    )
+    return f'<label><input type="checkbox" checked data-row="{place}"> {sample}{safe(label)}</label>'
