@@ -89,6 +89,11 @@ class OnDisk(DataSet):
         """What makes tensors of a sample's files."""
 
     @classmethod
+    def also(cls, config: Any) -> tuple[str, ...]:
+        """Labels that :meth:`finish` wants for every training sample, whatever labels are asked for."""
+        return ()
+
+    @classmethod
     def identity(cls, config: DataConfig) -> dict[str, Any]:
         """Everything but where it is kept."""
         fields = config.canonical()
@@ -158,7 +163,7 @@ class OnDisk(DataSet):
         if split not in SPLITS:
             raise DataError(f"data set '{own.name}': {unknown('split', split, SPLITS)}")
         layout = cls.required(config)
-        return FileSplit(layout.names(split), layout.labels, layout.load, cls.finish(own), own.on_bad)
+        return FileSplit(layout.names(split), layout.labels, layout.load, cls.finish(own), own.on_bad, cls.also(own))
 
     @classmethod
     def check(cls, config: DataConfig, on_progress: Progress | None = None) -> CheckResult:

@@ -49,6 +49,7 @@ class FileSplit:
         load: reads a sample's files.
         finish: makes tensors of what was read; all samples get the same shapes.
         on_bad: whether a sample that cannot be read stops everything or is left out.
+        also: labels that ``finish`` wants for every training sample, whatever labels are asked for.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class FileSplit:
         load: Load,
         finish: Finish,
         on_bad: Literal["error", "skip"] = "error",
+        also: Sequence[str] = (),
     ) -> None:
         self.names = tuple(names)
         self.labels = tuple(labels)
@@ -66,6 +68,7 @@ class FileSplit:
         """Samples left out so far, and why."""
         self._finish = finish
         self._on_bad = on_bad
+        self._also = tuple(also)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -96,10 +99,11 @@ class FileSplit:
         return images, {label: torch.stack([given[label] for _, given in samples]) for label in labels}
 
     def _sample(self, index: int, labels: Sequence[str], seed: int | None) -> tuple[Tensor, dict[str, Tensor]] | None:
+        read = labels if seed is None else [*labels, *(label for label in self._also if label not in labels)]
         for step in range(len(self.names)):
             name = self.names[(index + step) % len(self.names)]
             try:
-                return self._finish(self.load(name, labels), labels, seed)
+                return self._finish(self.load(name, read), labels, seed)
             except DataError as error:
                 if self._on_bad == "error":
                     raise
