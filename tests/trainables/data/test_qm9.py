@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import csv
 import hashlib
 from collections.abc import Callable
@@ -11,9 +12,11 @@ import numpy as np
 import pytest
 import torch
 
+from trainables.config import load_trial
 from trainables.data.qm9 import Qm9, Qm9Config, dataset, package
 from trainables.data.qm9.properties import PROPERTIES
-from trainables.errors import DataError
+from trainables.errors import ConfigError, DataError
+from trainables.trainer import Trainer
 
 HEADER = ["XYZ_file", "Index", "N_atoms", "Elements", "XYZ_Ang", *(p.column for p in PROPERTIES)]
 COUNT = 60
@@ -211,6 +214,83 @@ def test_an_unknown_label_names_the_nearest(install: Install, tmp_path: Path) ->
     Qm9.prepare(CONFIG, tmp_path)
     with pytest.raises(DataError, match="unknown label 'hmo'; did you mean 'homo'"):
         Qm9.open(CONFIG, tmp_path, "val").batch(np.arange(2), ["hmo"])
+
+
+TRIAL: dict[str, Any] = {
+    "data": {"name": "qm9", "train": 20, "val": 5, "test": 10},
+    "tasks": {"set": "qm9"},
+    "model": {"backbone": "mpnn_small", "drop_path": 0.1},
+    "optim": {"lr": 1e-3},
+    "train": {"batch_size": 4, "budget": {"amount": 6}},
+    "record": {"eval_every": 3, "points": 3},
+}
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        "gd",
+        "selective",
+        {"name": "cagrad", "grad_space": "representation"},
+        "imtl",
+        "graddrop",
+    ],
+    ids=str,
+)
+def test_a_trial_on_molecules_is_the_same_when_interrupted(install: Install, tmp_path: Path, method: Any) -> None:
+    install(LINES)
+    config = load_trial({**TRIAL, "method": method})
+    Qm9.prepare(config.data, tmp_path)
+    whole = Trainer(config, tmp_path)
+    whole.advance()
+    first = Trainer(config, tmp_path)
+    first.advance(iterations=4)
+    second = Trainer(config, tmp_path)
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    second.advance()
+    assert whole.done
+    assert second.done
+    for name, value in whole.network.state_dict().items():
+        assert torch.equal(value, second.network.state_dict()[name]), name
+    scores = whole.evaluate("test")
+    assert list(scores) == [f"{p.name}/mae" for p in PROPERTIES]
+    assert scores == second.evaluate("test")
+
+
+def test_training_fits_the_molecules_it_sees(install: Install, tmp_path: Path) -> None:
+    install(LINES)
+    fields = {"optim": {"lr": 1e-2}, "train": {"batch_size": 10, "budget": {"amount": 60}}}
+    config = load_trial({**TRIAL, **fields, "model": {"backbone": "mpnn_small", "drop_path": 0.0}})
+    Qm9.prepare(config.data, tmp_path)
+    trainer = Trainer(config, tmp_path)
+    before = trainer.evaluate("train")
+    trainer.advance()
+    after = trainer.evaluate("train")
+    assert all(after[name] < 0.7 * before[name] for name in before)
+
+
+def test_the_metric_is_in_the_unit_reported(install: Install, tmp_path: Path) -> None:
+    """A network that predicts 0 predicts the mean of the training split."""
+    install(LINES)
+    config = load_trial(TRIAL)
+    Qm9.prepare(config.data, tmp_path)
+    trainer = Trainer(config, tmp_path)
+    with torch.no_grad():
+        for decoder in trainer.network.decoders.values():
+            decoder.weight.zero_()
+            decoder.bias.zero_()
+    positions, truth = dataset.split_positions(CONFIG), reported(LINES)
+    wanted = np.abs(truth[positions["test"]] - truth[positions["train"]].mean(axis=0)).mean(axis=0)
+    np.testing.assert_allclose(list(trainer.evaluate("test").values()), wanted, rtol=1e-5)
+
+
+def test_image_networks_and_other_tasks_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"model\.backbone: vit_pico reads images, the data set gives molecules"):
+        load_trial({**TRIAL, "model": {"backbone": "vit_pico"}})
+    with pytest.raises(ConfigError, match=r"tasks\.set: .* which data set 'qm9' does not have"):
+        load_trial({**TRIAL, "tasks": {"set": "taskonomy"}})
+    with pytest.raises(ConfigError, match=r"data\.train: should be less than or equal to 110831"):
+        load_trial({**TRIAL, "data": {"name": "qm9", "train": 130_831}})
 
 
 @installed
