@@ -177,7 +177,8 @@ def method_of(config: TrialConfig) -> type[Method]:
 
 def tasks_of(config: TrialConfig) -> tuple[Task, ...]:
     """The tasks, in the order that gives them their indices."""
-    return make_tasks(config.tasks, data_set_of(config).classes)
+    data_set = data_set_of(config)
+    return make_tasks(config.tasks, data_set.classes, data_set.ignoring(config.data))
 
 
 def data_fingerprint(config: TrialConfig) -> str:

@@ -18,7 +18,7 @@ IGNORE = 255
 _COSINE_EPS = 1e-6
 
 
-def l1(prediction: Tensor, target: Tensor) -> Tensor:
+def l1(prediction: Tensor, target: Tensor, ignore: int | None = None) -> Tensor:
     """Mean absolute error over all pixels and channels.
 
     The loss of ten of the eleven Taskonomy tasks (paper, appendix C; Mod-Squad differs for normals, see
@@ -26,25 +26,33 @@ def l1(prediction: Tensor, target: Tensor) -> Tensor:
 
     Args:
         prediction: (B, C, H, W).
-        target: (B, C, H, W) float, every pixel valid.
+        target: (B, C, H, W) float.
+        ignore: value of the target where it does not count; ``None``: all of it counts.
 
     Raises:
         ValueError: the shapes differ.
     """
-    return F.l1_loss(_wide(prediction), _dense(prediction, target))
+    prediction, target = _wide(prediction), _dense(prediction, target)
+    if ignore is None:
+        return F.l1_loss(prediction, target)
+    return _mean((prediction - target).abs(), target != ignore)
 
 
-def mse(prediction: Tensor, target: Tensor) -> Tensor:
+def mse(prediction: Tensor, target: Tensor, ignore: int | None = None) -> Tensor:
     """Mean squared error over all pixels and channels: principal curvature, as in Mod-Squad's and the released code.
 
     Args:
         prediction: (B, C, H, W).
-        target: (B, C, H, W) float, every pixel valid.
+        target: (B, C, H, W) float.
+        ignore: value of the target where it does not count; ``None``: all of it counts.
 
     Raises:
         ValueError: the shapes differ.
     """
-    return F.mse_loss(_wide(prediction), _dense(prediction, target))
+    prediction, target = _wide(prediction), _dense(prediction, target)
+    if ignore is None:
+        return F.mse_loss(prediction, target)
+    return _mean((prediction - target).square(), target != ignore)
 
 
 def standardized_mse(prediction: Tensor, target: Tensor) -> Tensor:
@@ -90,18 +98,22 @@ def normal_l1(prediction: Tensor, target: Tensor) -> Tensor:
     return _mean(distance, has_normal(target))
 
 
-def cosine(prediction: Tensor, target: Tensor) -> Tensor:
+def cosine(prediction: Tensor, target: Tensor, ignore: int | None = None) -> Tensor:
     """One minus the cosine of predicted and true normal, averaged over valid pixels: Mod-Squad's loss for Taskonomy.
 
     Args:
         prediction: (B, 3, H, W), of any length.
         target: (B, 3, H, W), of any length; the zero vector where there is no normal.
+        ignore: value of the target where there is none either.
 
     Raises:
         ValueError: the shapes differ.
     """
     prediction, target = _wide(prediction), _dense(prediction, target)
-    return _mean(1 - _cosine(prediction, target, dim=1), has_normal(target))
+    valid = has_normal(target)
+    if ignore is not None:
+        valid = valid & (target != ignore).all(dim=1)
+    return _mean(1 - _cosine(prediction, target, dim=1), valid)
 
 
 def cosine_along_width(prediction: Tensor, target: Tensor) -> Tensor:

@@ -6,11 +6,13 @@ All losses have weight 1 (paper, appendix C); weighting them is a method's busin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, cast
 
 from pydantic import Field, ValidationInfo, field_validator
+from torch import Tensor
 
 from trainables import losses, metrics
 from trainables.data.qm9.properties import PROPERTIES
@@ -28,16 +30,18 @@ class TasksConfig(Settings):
     """
 
     set: str = "taskonomy"
-    """The task set: ``taskonomy``, ``nyud``, ``pascal_context`` or ``qm9``."""
+    """The task set: ``taskonomy``, ``nyud`` or ``pascal_context`` of the paper; ``qm9``; ``nyuv2`` (13 classes, depth,
+    normals) or ``cityscapes`` (7 classes, disparity) as MTAN, LibMTL, Nash-MTL and FAMO train and measure them."""
 
     include: tuple[str, ...] | None = None
     """The tasks to train, in this order; ``None`` for all, in the set's order."""
 
-    normal_loss: Literal["l1", "cosine", "width_axis"] = "l1"
-    """The loss of surface normals. ``l1``: L1, as the paper says (Taskonomy: mean over pixels and channels; NYUD-v2 and
-    PASCAL-Context: prediction brought to unit length, summed over channels, mean over valid pixels). ``cosine``: one
-    minus the cosine between the normals (Mod-Squad, Taskonomy). ``width_axis``: the cosine taken along the image's
-    width instead of the channels, a mistake of the code released with the paper; Taskonomy only."""
+    normal_loss: Literal["l1", "cosine", "width_axis"] | None = None
+    """The loss of surface normals; ``None`` for the set's own: ``cosine`` for ``nyuv2``, ``l1`` for the others. ``l1``:
+    L1, as the paper says (Taskonomy: mean over pixels and channels; NYUD-v2 and PASCAL-Context: prediction brought to
+    unit length, summed over channels, mean over valid pixels). ``cosine``: one minus the cosine between the normals
+    (Mod-Squad, Taskonomy, MTAN). ``width_axis``: the cosine taken along the image's width instead of the channels, a
+    mistake of the code released with the paper; Taskonomy only."""
 
     taskonomy_metrics: Literal["paper", "released"] = "paper"
     """``paper``: L1 of every task, RMSE of curvature. ``released``: as the released code (and Mod-Squad) measures,
@@ -49,9 +53,9 @@ class TasksConfig(Settings):
     """Weight of an edge pixel in the edge loss; any other weighs one minus it. .95 in InvPT and the released code, .8
     in ATRC on NYUD-v2."""
 
-    absent_classes: Literal["zero", "nan", "drop"] = "zero"
+    absent_classes: Literal["zero", "nan", "drop"] | None = None
     """What a class that never occurs counts in mIoU: 0 (InvPT and the released code), NaN (MTAN, LibMTL), or nothing
-    (torchmetrics)."""
+    (torchmetrics); ``None`` for the set's own: ``nan`` for ``nyuv2`` and ``cityscapes``, ``zero`` for the others."""
 
     saliency_scores: Literal["softmax", "double_sigmoid"] = "softmax"
     """What maxF thresholds: the probability of salient (ATRC), or, by a mistake of InvPT and the released code, the
@@ -95,10 +99,17 @@ class TasksConfig(Settings):
         # All tasks in the set's order is what None means; equal configs must be equal.
         return None if value == tuple(entries) else value
 
-    @field_validator("normal_loss", "taskonomy_metrics", "edge_weight", "absent_classes", "saliency_scores")
+    @field_validator("taskonomy_metrics", "edge_weight", "saliency_scores")
     @classmethod
     def _used_option(cls, value: Any, info: ValidationInfo) -> Any:
         return _used(cls, value, info)
+
+    @field_validator("normal_loss", "absent_classes")
+    @classmethod
+    def _own_convention(cls, value: Any, info: ValidationInfo) -> Any:
+        # The set's own is what None means; equal configs must be equal.
+        own = _own(cast(str, info.field_name), info.data.get("set", ""))
+        return _used(cls, None if value == own else value, info)
 
     @field_validator("edge_thresholds", "edge_nms", "edge_truth")
     @classmethod
@@ -110,6 +121,12 @@ class TasksConfig(Settings):
     def _own_max_dist(cls, value: float | None, info: ValidationInfo) -> float | None:
         used: float | None = _used(cls, value, info)
         return None if used == _MAX_DIST.get(info.data.get("set", "")) else used
+
+
+def _own(field: str, task_set: str) -> str:
+    """What ``None`` means for a field in a task set."""
+    usual, others = _CONVENTIONS[field]
+    return others.get(task_set, usual)
 
 
 def _used(cls: type[TasksConfig], value: Any, info: ValidationInfo) -> Any:
@@ -138,19 +155,32 @@ def task_names(config: TasksConfig) -> tuple[str, ...]:
     return config.include or tuple(TASK_SETS[config.set])
 
 
-def make_tasks(config: TasksConfig, classes: Mapping[str, int]) -> tuple[Task, ...]:
+def make_tasks(
+    config: TasksConfig, classes: Mapping[str, int], ignoring: Collection[str] = frozenset()
+) -> tuple[Task, ...]:
     """The tasks of a config, in their order.
 
     Args:
         config: which ones, and their conventions.
         classes: the number of classes of each class label that the data set gives: ``semseg``, ``human_parts``,
             ``saliency``.
+        ignoring: dense labels that have 255 where a pixel does not count (Taskonomy with a mask).
 
     Raises:
-        ConfigError: a task's class label is missing from ``classes``, or has a number of classes that does not fit.
+        ConfigError: a task's class label is missing from ``classes``, or has a number of classes that does not fit; or
+            a loss cannot leave out pixels.
     """
     entries = TASK_SETS[config.set]
-    return tuple(entries[name](config, classes) for name in task_names(config))
+    tasks = (entries[name](config, classes) for name in task_names(config))
+    return tuple(_leaving_out(task) if task.label in ignoring else task for task in tasks)
+
+
+def _leaving_out(task: Task) -> Task:
+    """The dense task whose loss and metric leave out the pixels with 255."""
+    if task.loss is losses.cosine_along_width:
+        raise ConfigError("tasks.normal_loss: 'width_axis' compares whole rows of pixels and cannot leave out any")
+    loss = partial(cast(Callable[..., Tensor], task.loss), ignore=losses.IGNORE)
+    return replace(task, loss=loss, make_metric=partial(task.make_metric, valid="labelled"))
 
 
 def _dense(config: TasksConfig, classes: Mapping[str, int], *, name: str, short: str, channels: int = 1) -> Task:
@@ -161,7 +191,8 @@ def _dense(config: TasksConfig, classes: Mapping[str, int], *, name: str, short:
         loss = losses.mse
         metric, make_metric = ("rmse", metrics.RMSE) if config.taskonomy_metrics == "paper" else ("mse", metrics.MSE)
     elif name == "normal":
-        loss = {"l1": losses.l1, "cosine": losses.cosine, "width_axis": losses.cosine_along_width}[config.normal_loss]
+        chosen = config.normal_loss or _own("normal_loss", config.set)
+        loss = {"l1": losses.l1, "cosine": losses.cosine, "width_axis": losses.cosine_along_width}[chosen]
     elif name == "depth_euclidean" and config.taskonomy_metrics == "released":
         metric, make_metric = "rmse_display", partial(metrics.RMSE, transform=metrics.display_depth)
     return Task(
@@ -189,12 +220,17 @@ def _depth(config: TasksConfig, classes: Mapping[str, int]) -> Task:
     )
 
 
-def _normals(config: TasksConfig, classes: Mapping[str, int]) -> Task:
+def _absolute_depth(config: TasksConfig, classes: Mapping[str, int]) -> Task:
+    return replace(_depth(config, classes), metric="abs_err", make_metric=partial(metrics.L1, valid="positive"))
+
+
+def _normals(config: TasksConfig, classes: Mapping[str, int], *, name: str = "normals") -> Task:
+    chosen = config.normal_loss or _own("normal_loss", config.set)
     return Task(
-        name="normals",
+        name=name,
         label="normal",
         channels=3,
-        loss=losses.normal_l1 if config.normal_loss == "l1" else losses.cosine,
+        loss=losses.normal_l1 if chosen == "l1" else losses.cosine,
         metric="mean_angular_error",
         make_metric=metrics.MeanAngularError,
         higher_is_better=False,
@@ -223,13 +259,14 @@ def _edge(config: TasksConfig, classes: Mapping[str, int]) -> Task:
 
 def _classes(config: TasksConfig, classes: Mapping[str, int], *, name: str, short: str) -> Task:
     count = _class_count(classes, name)
+    absent = cast(metrics.AbsentClasses, config.absent_classes or _own("absent_classes", config.set))
     return Task(
         name=name,
         label=name,
         channels=count,
         loss=losses.cross_entropy,
         metric="miou",
-        make_metric=partial(metrics.MeanIoU, classes=count, absent_classes=config.absent_classes),
+        make_metric=partial(metrics.MeanIoU, classes=count, absent_classes=absent),
         higher_is_better=True,
         short=short,
     )
@@ -277,6 +314,12 @@ def _class_count(classes: Mapping[str, int], label: str) -> int:
 
 _SEMSEG = partial(_classes, name="semseg", short="Semseg")
 
+_CONVENTIONS: Mapping[str, tuple[str, Mapping[str, str]]] = {
+    "normal_loss": ("l1", {"nyuv2": "cosine"}),
+    "absent_classes": ("zero", {"nyuv2": "nan", "cityscapes": "nan"}),
+}
+"""What a field means where it is ``None``: usually, and in the task sets that differ."""
+
 _MAX_DIST = {"nyud": 0.011, "pascal_context": 0.0075}
 """The benchmark's tolerance of edges, as a fraction of the image's diagonal."""
 
@@ -311,19 +354,41 @@ _PASCAL_CONTEXT: dict[str, Build] = {
     "edge": _edge,
 }
 _QM9: dict[str, Build] = {p.name: partial(_property, name=p.name, short=p.short) for p in PROPERTIES}
+# MTAN (Liu et al. 2019), whose conventions LibMTL, Nash-MTL and FAMO keep. Of its several metrics a task, the first.
+_NYUV2: dict[str, Build] = {
+    "semseg": _SEMSEG,
+    "depth": _absolute_depth,
+    "normal": partial(_normals, name="normal"),
+}
+_CITYSCAPES: dict[str, Build] = {
+    "semseg": _SEMSEG,
+    "depth": _absolute_depth,
+}
 
 TASK_SETS: Registry[Mapping[str, Build]] = Registry("task set")
 """Task set to its tasks, each with what builds it, in the set's order."""
 TASK_SETS.register("taskonomy", _TASKONOMY)
 TASK_SETS.register("nyud", _NYUD)
 TASK_SETS.register("pascal_context", _PASCAL_CONTEXT)
+TASK_SETS.register("nyuv2", _NYUV2)
+TASK_SETS.register("cityscapes", _CITYSCAPES)
 TASK_SETS.register("qm9", _QM9)
 
 _EDGE = frozenset({("nyud", "edge"), ("pascal_context", "edge")})
 _READERS: dict[str, frozenset[tuple[str, str]]] = {
-    "normal_loss": frozenset({("taskonomy", "normal"), ("nyud", "normals"), ("pascal_context", "normals")}),
+    "normal_loss": frozenset(
+        {("taskonomy", "normal"), ("nyud", "normals"), ("pascal_context", "normals"), ("nyuv2", "normal")}
+    ),
     "taskonomy_metrics": frozenset({("taskonomy", "depth_euclidean"), ("taskonomy", "principal_curvature")}),
-    "absent_classes": frozenset({("nyud", "semseg"), ("pascal_context", "semseg"), ("pascal_context", "human_parts")}),
+    "absent_classes": frozenset(
+        {
+            ("nyud", "semseg"),
+            ("pascal_context", "semseg"),
+            ("pascal_context", "human_parts"),
+            ("nyuv2", "semseg"),
+            ("cityscapes", "semseg"),
+        }
+    ),
     "saliency_scores": frozenset({("pascal_context", "saliency")}),
     "edge_weight": _EDGE,
     "edge_thresholds": _EDGE,

@@ -126,6 +126,11 @@ class DataSet:
         return config.canonical()
 
     @classmethod
+    def ignoring(cls, config: DataConfig) -> frozenset[str]:
+        """Dense float labels that have 255 where a pixel does not count, in loss or metric."""
+        return frozenset()
+
+    @classmethod
     def fingerprint(cls, config: DataConfig) -> str:
         """Hex digest of what decides the data's bits, known without building it. Part of every trial key."""
         raise NotImplementedError

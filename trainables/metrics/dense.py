@@ -9,10 +9,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from trainables.losses import IGNORE
 from trainables.metrics.base import SumMetric, ratio, same_shape, sum_and_count
 
-Valid = Literal["all", "positive"]
-"""Which elements of a target count: all, or those above zero (a measured depth)."""
+Valid = Literal["all", "positive", "labelled"]
+"""Which elements of a target count: all, those above zero (a measured depth), or those that are not 255 (ignored)."""
 
 
 class L1(SumMetric):
@@ -20,15 +21,19 @@ class L1(SumMetric):
 
     Predictions are compared as they are; normals are not brought to unit length. prediction and target (B, C, H, W);
     lower is better.
+
+    Args:
+        valid: which elements of the target count.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, valid: Valid = "all") -> None:
         super().__init__(2)
+        self.valid = valid
 
     def measure(self, prediction: Tensor, target: Tensor) -> Tensor:
         """(2,) sum of absolute errors, number of elements."""
         same_shape(prediction, target)
-        return sum_and_count((prediction - target).abs())
+        return sum_and_count((prediction - target).abs(), _counted(target, self.valid))
 
     def value(self, sums: Tensor) -> float:
         """In the target's unit."""
@@ -73,7 +78,7 @@ class MSE(SumMetric):
     def measure(self, prediction: Tensor, target: Tensor) -> Tensor:
         """(2,) sum of squared errors, number of valid elements."""
         same_shape(prediction, target)
-        valid = target > 0 if self.valid == "positive" else None
+        valid = _counted(target, self.valid)
         if self.transform is not None:
             prediction, target = self.transform(prediction), self.transform(target)
         return sum_and_count((prediction - target).square(), valid)
@@ -93,6 +98,13 @@ class RMSE(MSE):
     def value(self, sums: Tensor) -> float:
         """In the target's unit."""
         return math.sqrt(ratio(sums))
+
+
+def _counted(target: Tensor, valid: Valid) -> Tensor | None:
+    """Where the target counts, bool of its shape; ``None`` for everywhere."""
+    if valid == "all":
+        return None
+    return target > 0 if valid == "positive" else target != IGNORE
 
 
 def display_depth(depth: Tensor) -> Tensor:
