@@ -178,8 +178,7 @@ class Float(_Range):
             if self.step is None:
                 raise ConfigError("a range without steps needs a count of values for a grid")
             count = round((self.high - self.low) / self.step) + 1
-            # Twelve digits: 0.1 + 2 * 0.1 is to read 0.3, and to be the same trial as a 0.3 written by hand.
-            return tuple(float(f"{self.low + index * self.step:.12g}") for index in range(count))
+            return tuple(tidy(self.low + index * self.step) for index in range(count))
         _enough(count)
         if self.log:
             ratio = math.log(self.high / self.low)
@@ -188,8 +187,7 @@ class Float(_Range):
             inner = [self.low + (self.high - self.low) * index / (count - 1) for index in range(1, count - 1)]
         if self.step is not None:
             inner = [self.low + round((value - self.low) / self.step) * self.step for value in inner]
-        rounded = (float(f"{value:.12g}") for value in inner)
-        return tuple(dict.fromkeys([self.low, *rounded, self.high]))
+        return tuple(dict.fromkeys([self.low, *map(tidy, inner), self.high]))
 
 
 @dataclass(frozen=True)
@@ -245,6 +243,11 @@ class Int(_Range):
 
 
 Domain = Choice | Float | Int
+
+
+def tidy(value: float) -> float:
+    """A number of a grid to twelve digits: 0.1 + 2 * 0.1 is to be the same trial as a 0.3 written by hand."""
+    return float(f"{value:.12g}")
 
 
 def _enough(count: int) -> None:

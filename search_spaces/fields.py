@@ -39,10 +39,15 @@ def plain(config: Mapping[str, Any] | TrialConfig) -> Mapping[str, Any]:
 def apply(config: Mapping[str, Any], point: Mapping[str, Any]) -> dict[str, Any]:
     """``config`` (plain data) with the fields of one combination set, in the point's order.
 
-    Another name for a component replaces it with all its fields; the name it has already leaves them as they are.
+    Another name for a component replaces it with all its fields; the name it has already leaves them as they are. A
+    field of a component that ``config`` leaves to its default is set in that default.
     """
     out = dict(config)
     for path, value in point.items():
+        for inner in COMPONENTS:
+            if path.startswith(f"{inner}.") and lookup(out, inner) is MISSING:
+                name = lookup(filled(out), f"{inner}.name")
+                out = out if name is MISSING else set_path(out, inner, {"name": name})
         named = path in COMPONENTS and isinstance(value, str)
         out = set_path(out, path, {"name": value} if named else value)
     return out

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from search_spaces.axes import Axis
-from search_spaces.domains import Choice, Float
+from search_spaces.domains import Choice, Float, tidy
 from search_spaces.space import Space
 from trainables.errors import ConfigError
 
@@ -43,7 +43,7 @@ def suggest(trial: BaseTrial, axis: Axis) -> Any:
     if isinstance(domain, Choice):
         return decode(axis, trial.suggest_categorical(axis.path, [encode(axis, value) for value in domain.values]))
     if isinstance(domain, Float):
-        return trial.suggest_float(axis.path, domain.low, domain.high, log=domain.log, step=domain.step)
+        return decode(axis, trial.suggest_float(axis.path, domain.low, domain.high, log=domain.log, step=domain.step))
     return trial.suggest_int(axis.path, domain.low, domain.high, log=domain.log, step=domain.step or 1)
 
 
@@ -58,6 +58,8 @@ def encode(axis: Axis, value: Any) -> Any:
 
 def decode(axis: Axis, value: Any) -> Any:
     """The value of ``axis`` that Optuna keeps as ``value``; raises :class:`ConfigError` where it is none."""
+    if isinstance(axis.domain, Float) and axis.domain.step is not None and isinstance(value, float):
+        return tidy(value)
     if not _as_text(axis):
         return value
     try:

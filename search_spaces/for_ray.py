@@ -35,8 +35,9 @@ def to_ray(space: Space, base: Mapping[str, Any] | TrialConfig | None = None) ->
     start = plain(base or {})
 
     def point(spec: Any) -> Point:
-        draws = spec.config[DRAWS]
-        # Attribute access tells Tune that a draw is not there yet, and it asks again.
+        # Tune gives the whole spec or the config in it. Read by attribute, a draw that is not there yet is noticed, and
+        # Tune asks again.
+        draws = getattr(spec, "config", spec).draws
         return space.alive({path: getattr(draws, path) for path in space.paths}, start)
 
     return {DRAWS: {axis.path: _domain(axis) for axis in space.axes}, POINT: tune.sample_from(point)}
