@@ -7,10 +7,14 @@ import io
 import logging
 import os
 import re
+import signal
 import socket
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import FrameType
+from typing import Any
 
 from study import environment
 from study.cluster.errors import TOKEN_HINT, ClusterError
@@ -30,6 +34,7 @@ class Connection:
     Attributes:
         address: of its head, ``host:port``.
         nodes: alive ones.
+        machines: they are on; several nodes of one address and host name are one machine.
         cpus: of all nodes.
         gpus: of all nodes.
         started: whether it was started here and ends with the connection.
@@ -37,6 +42,7 @@ class Connection:
 
     address: str
     nodes: int
+    machines: int
     cpus: float
     gpus: float
     started: bool
@@ -54,16 +60,16 @@ def check_where(where: str) -> str:
     raise ConfigError(f"--cluster {where}: local, auto or HOST:PORT of the head is wanted, like 10.0.0.1:6379{hint}")
 
 
-def refuse_embedded(store: str, nodes: int) -> None:
-    """Raise :class:`ConfigError` where records in a SQLite file would be shared by several nodes.
+def refuse_embedded(store: str, machines: int) -> None:
+    """Raise :class:`ConfigError` where records in a SQLite file would be shared by several machines.
 
     Args:
         store: MLflow's or Optuna's URL.
-        nodes: alive nodes of the cluster.
+        machines: of the cluster.
     """
-    if nodes > 1 and store.startswith("sqlite:"):
+    if machines > 1 and store.startswith("sqlite:"):
         raise ConfigError(
-            f"{store}: SQLite over {nodes} nodes is refused: its file locks do not hold on shared file systems and "
+            f"{store}: SQLite over {machines} nodes is refused: its file locks do not hold on shared file systems and "
             "records would be lost; give a PostgreSQL URL, or use --cluster local"
         )
 
@@ -76,6 +82,7 @@ def connect(where: str, home: Home, *, cpus: int, store: str | None = None) -> I
         where: ``local`` starts one on this machine, which ends with the context; ``HOST:PORT`` joins that one, and
             ``auto`` the one ``RAY_ADDRESS`` names or else the one that runs on this machine. A joined cluster is left
             as it is. If this process is connected already, that connection is used and left alone.
+            While connected, SIGTERM interrupts as Ctrl-C does.
         home: for the token of a cluster started here.
         cpus: CPUs of a cluster started here.
         store: URL of the records, checked by :func:`refuse_embedded`; ``None`` where nothing is recorded.
@@ -89,29 +96,42 @@ def connect(where: str, home: Home, *, cpus: int, store: str | None = None) -> I
     import ray
 
     held = ray.is_initialized()
-    if not held:
-        if where == LOCAL:
-            environment.ray_token(home.path)
-            with quiet_output():
-                # Said in so many words: without an address, Ray would join the cluster that RAY_ADDRESS names.
-                ray.init(
-                    "local",
-                    num_cpus=cpus,
-                    include_dashboard=False,
-                    log_to_driver=False,
-                    logging_level=logging.ERROR,
-                    configure_logging=True,
-                )
-        else:
-            _join(where)
+    with _sigterm_given_back() as interrupted_by_sigterm:
+        try:
+            if not held and where == LOCAL:
+                _start(home, cpus)
+            elif not held:
+                _join(where)
+            connection = _describe(started=where == LOCAL and not held)
+            if store is not None:
+                refuse_embedded(store, connection.machines)
+            interrupted_by_sigterm()
+            yield connection
+        finally:
+            if not held:
+                ray.shutdown()
+
+
+@contextmanager
+def _sigterm_given_back() -> Iterator[Callable[[], None]]:
+    """Yields what makes SIGTERM interrupt as Ctrl-C does: a stopped job, an evicted pod and a Slurm job at its limit
+    get it, and the run that it ends closes its records. To be called once Ray is up, whose own handler just exits."""
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGTERM)
     try:
-        connection = _describe(started=where == LOCAL and not held)
-        if store is not None:
-            refuse_embedded(store, connection.nodes)
-        yield connection
+        yield lambda: _set(interrupt)
     finally:
-        if not held:
-            ray.shutdown()
+        _set(before)
+
+
+def _set(handler: Any) -> None:
+    signal.signal(signal.SIGTERM, handler if handler is not None else signal.SIG_DFL)
 
 
 def count_nodes() -> int:
@@ -119,6 +139,22 @@ def count_nodes() -> int:
     import ray
 
     return sum(bool(node["Alive"]) for node in ray.nodes())
+
+
+def _start(home: Home, cpus: int) -> None:
+    import ray
+
+    environment.ray_token(home.path)
+    with quiet_output():
+        # Said in so many words: without an address, Ray would join the cluster that RAY_ADDRESS names.
+        ray.init(
+            "local",
+            num_cpus=cpus,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            configure_logging=True,
+        )
 
 
 def _join(where: str) -> None:
@@ -176,7 +212,8 @@ def _describe(*, started: bool) -> Connection:
         return float(sum(node["Resources"].get(resource, 0.0) for node in alive))
 
     address = ray.get_runtime_context().gcs_address
-    return Connection(address, len(alive), total("CPU"), total("GPU"), started)
+    machines = {(node["NodeManagerAddress"], node["NodeManagerHostname"]) for node in alive}
+    return Connection(address, len(alive), len(machines), total("CPU"), total("GPU"), started)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from trainables.errors import ConfigError
 
@@ -23,6 +23,10 @@ NODE_ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
 }
 """Of every Ray node, and so of its workers."""
+
+DRAIN = "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"
+"""Ray's name for the time between SIGTERM to ``ray start --block`` and the end of the node's workers."""
+_ENDING_SECONDS = 20
 
 _NAME = re.compile(r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$")
 _IMAGE = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]*$")
@@ -71,8 +75,6 @@ class ClusterShape:
     hours: int = 24
     notice_seconds: int = 120
 
-    environment: dict[str, str] = field(default_factory=lambda: dict(NODE_ENVIRONMENT), repr=False)
-
     def __post_init__(self) -> None:
         for name, least in (
             ("nodes", 1),
@@ -98,6 +100,12 @@ class ClusterShape:
         for name, value, pattern, wanted in checks:
             if not pattern.match(value):
                 raise ConfigError(f"{_option(name)} {value!r}: {wanted} is wanted")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of every Ray node. A node that is told to end takes no new trials and lets the running ones leave their next
+        checkpoint."""
+        return {**NODE_ENVIRONMENT, DRAIN: str(max(self.notice_seconds - _ENDING_SECONDS, 0))}
 
     @property
     def options(self) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from study.cluster.shape import CREDENTIALS, ClusterShape
+from study.cluster.shape import CREDENTIALS, DRAIN, ClusterShape
 
 FILE = "mtl-study.sbatch"
 
@@ -26,9 +26,11 @@ def render(shape: ClusterShape) -> dict[str, str]:
         "--requeue",
     ]
     container = ["apptainer", "exec", *(["--nv"] if shape.gpus_per_node else []), "--bind", shape.home, shape.image]
+    # The nodes end after the study, when there is nothing left to wait for.
+    environment = {**shape.environment, DRAIN: "0"}
     values = {
         "@DIRECTIVES@": "\n".join(f"#SBATCH {line}" for line in directives),
-        "@ENVIRONMENT@": "\n".join(f"export {name}={shlex.quote(value)}" for name, value in shape.environment.items()),
+        "@ENVIRONMENT@": "\n".join(f"export {name}={shlex.quote(value)}" for name, value in environment.items()),
         "@CONTAINER@": shlex.join(container) if shape.image else "",
         "@STUDY@": shlex.join((shape.study, *shape.options)),
         "@HOME@": shlex.quote(shape.home),
@@ -51,7 +53,7 @@ _SCRIPT = """\
 # A Ray cluster over the nodes of this job, and a study on it.
 #   sbatch mtl-study.sbatch [STUDY [OPTIONS OF mtl-study run]]
 # The home must be on a file system that every node mounts. Credentials: ~/@CREDENTIALS@, NAME=VALUE lines, mode 0600.
-# Job control: without it a background command ignores the interrupt that ends a study in good order.
+# Job control, so that a step and all it started can be signalled together.
 set -euo pipefail -m
 umask 077
 
@@ -78,13 +80,16 @@ driver=
 noticed=
 finish() {
   trap - EXIT TERM
-  for step in "${steps[@]}"; do kill -TERM -- "-$step" 2>/dev/null || true; done
-  wait || true
+  # The workers before the head, which they would look for.
+  for ((last = ${#steps[@]} - 1; last >= 0; last--)); do
+    kill -TERM -- "-${steps[last]}" 2>/dev/null || true
+    wait "${steps[last]}" || true
+  done
   rm -f "$RAY_AUTH_TOKEN_PATH"
 }
 notice() {
   noticed=1
-  if [[ -n $driver ]]; then kill -INT -- "-$driver" 2>/dev/null || true; fi
+  if [[ -n $driver ]]; then kill -TERM -- "-$driver" 2>/dev/null || true; fi
 }
 trap finish EXIT
 trap notice TERM
