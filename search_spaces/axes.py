@@ -64,7 +64,7 @@ class Axis:
     Attributes:
         path: dotted path of a trial-config field, like ``method.beta``.
         domain: what it may take; a bare list of values is a choice among them.
-        when: when it exists, beside what is said on all of its values' own fields; ``None`` for always.
+        when: the condition under which it exists; ``None`` for always.
         source: where the range is from.
     """
 
@@ -79,9 +79,10 @@ class Axis:
             raise ConfigError(f"axes: '{self.path}' is not a field path (like optim.lr)")
         if not isinstance(self.source, str):
             raise ConfigError(f"axes.{self.path}: source: text is wanted, got {self.source!r}")
-        if not isinstance(self.domain, (Choice, Float, Int)):
+        domain: Any = self.domain
+        if not isinstance(domain, (Choice, Float, Int)):
             try:
-                object.__setattr__(self, "domain", Choice(self.domain))
+                object.__setattr__(self, "domain", Choice(domain))
             except ConfigError as error:
                 raise ConfigError(f"axes.{self.path}: {error}") from None
         if self.when is not None and not isinstance(self.when, Condition):

@@ -9,7 +9,6 @@ import pytest
 from search_spaces import Axis, Choice, Float, Space, about, apply, default_point, method_space, space, space_names
 from study.spec import profiles
 from trainables.config import load_trial
-from trainables.data import DATA_SETS
 from trainables.errors import ConfigError
 from trainables.methods import METHODS
 from trainables.presets import merge
@@ -133,4 +132,3 @@ def test_every_grouping_and_clusterer_that_needs_no_names_of_tasks_is_in_the_spa
     grouping = space("grouping")
     assert set(grouping["method.grouping"].values) == set(GROUPINGS) - {"fixed"}
     assert set(grouping["method.grouping.clusterer"].values) == set(CLUSTERERS)
-    assert "scenes" in DATA_SETS

@@ -102,9 +102,9 @@ def test_restrict_and_fix_stay_within() -> None:
         NESTED.restrict("optim.power", Float(0.1, 1.0))
     with pytest.raises(ConfigError, match=r"axes\.method: one of pcgrad is not within one of gd, cagrad, selective"):
         NESTED.fix("method", "pcgrad")
-    with pytest.raises(ConfigError, match="did you mean 'optim.power'"):
+    with pytest.raises(ConfigError, match=r"did you mean 'optim\.power'"):
         NESTED.fix("optim.powr", 1.0)
-    with pytest.raises(ConfigError, match="did you mean 'method.c'"):
+    with pytest.raises(ConfigError, match=r"did you mean 'method\.c'"):
         NESTED.without(["method.cc"])
 
 
