@@ -36,13 +36,20 @@ class Estimate:
 
 def expected_passes(config: TrialConfig) -> float:
     """Trunk passes (forward and backward) the trial is expected to make."""
+    names = [task.name for task in tasks_of(config)]
+    forward, backward, _ = method_of(config).expected_work(config.method, names)
+    if config.train.budget.unit == "trunk_passes":
+        return float(config.train.budget.amount)
+    return expected_iterations(config) * (forward + backward)
+
+
+def expected_iterations(config: TrialConfig) -> float:
+    """Iterations the trial is expected to make."""
     budget = config.train.budget
     names = [task.name for task in tasks_of(config)]
     forward, backward, steps = method_of(config).expected_work(config.method, names)
-    if budget.unit == "trunk_passes":
-        return float(budget.amount)
-    iterations = budget.amount if budget.unit == "iterations" else budget.amount / steps
-    return iterations * (forward + backward)
+    each = {"iterations": 1.0, "optimizer_steps": float(steps), "trunk_passes": float(forward + backward)}
+    return budget.amount / each[budget.unit]
 
 
 class CostModel:

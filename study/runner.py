@@ -104,7 +104,7 @@ def run_study(
             pending = [trial for trial in trials if trial.key not in finished]
             outcome.found = len(trials) - len(pending)
             if pending:
-                _check_checkpoints(pending, home)
+                check_checkpoints(pending, home)
                 prepare_data(pending, home, console, settings.workers)
                 expected = CostModel(tracker.client).seconds(pending)
                 view = StudyProgress(console, plan, outcome.found, expected, settings.workers)
@@ -132,17 +132,7 @@ def _train(
 ) -> None:
     home = tracker.home
     by_key = {trial.key: trial for trial in pending}
-    tasks = [
-        TrialTask(
-            key=trial.key,
-            config=trial.config.to_dict(),
-            data_root=str(home.data),
-            checkpoint=str(home.checkpoint(trial.key)),
-            device=device,
-            label=trial.label,
-        )
-        for trial in pending
-    ]
+    tasks = [task_of(trial, home, device) for trial in pending]
 
     def on_event(event: Report | Failure) -> None:
         trial = by_key[event.key]
@@ -168,7 +158,20 @@ def _train(
         tracker.close_open(schema.INTERRUPTED, "stopped by the user")
 
 
-def _check_checkpoints(pending: Sequence[Trial], home: Home) -> None:
+def task_of(trial: Trial, home: Home, device: str, *, report_evaluations: bool = False) -> TrialTask:
+    """A trial as an executor takes it."""
+    return TrialTask(
+        key=trial.key,
+        config=trial.config.to_dict(),
+        data_root=str(home.data),
+        checkpoint=str(home.checkpoint(trial.key)),
+        device=device,
+        label=trial.label,
+        report_evaluations=report_evaluations,
+    )
+
+
+def check_checkpoints(pending: Sequence[Trial], home: Home) -> None:
     """A checkpoint of another config stops the run before anything trains."""
     for trial in pending:
         path: Path = home.checkpoint(trial.key)

@@ -3,7 +3,7 @@ anything runs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -186,9 +186,17 @@ def parse_spec(text: str, source: str) -> StudySpec:
             raise ConfigError(f"{source}: rows.{index}.id: '{row_id}' is taken by another row")
     if spec.baseline not in ids:
         raise ConfigError(f"{source}: baseline: {unknown('row', spec.baseline, ids)}")
-    for name in spec.profiles:
-        if name not in profiles():
-            raise ConfigError(f"{source}: profiles: {unknown('profile', name, profiles())}")
-    if spec.profile not in profiles():
-        raise ConfigError(f"{source}: profile: {unknown('profile', spec.profile, profiles())}")
+    try:
+        check_profiles(spec.profiles, spec.profile)
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from None
     return spec
+
+
+def check_profiles(named: Iterable[str], default: str) -> None:
+    """Raise :class:`ConfigError`, with the nearest name, for a profile there is none of."""
+    for name in named:
+        if name not in profiles():
+            raise ConfigError(f"profiles: {unknown('profile', name, profiles())}")
+    if default not in profiles():
+        raise ConfigError(f"profile: {unknown('profile', default, profiles())}")

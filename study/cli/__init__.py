@@ -10,7 +10,7 @@ from typing import NoReturn
 import click
 
 from study import environment
-from study.cli import cluster, reading, running
+from study.cli import cluster, reading, running, searching
 from study.cli.options import INTERRUPTED, USER_ERROR, example
 from trainables.errors import ConfigError, UserError, unknown
 
@@ -66,6 +66,7 @@ for _command in (
     reading.list_command,
     running.plan,
     running.run_command,
+    searching.search_command,
     cluster.status,
     cluster.submit,
     cluster.logs,

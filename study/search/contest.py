@@ -1,0 +1,463 @@
+"""One contender's search: an Optuna study that is asked for trials and told how they went. It trains nothing, so that
+any executor can."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import math
+import random
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from search_spaces import Point, default_point, suggest, to_grid, to_optuna, to_params
+from study import schema
+from study.cost import expected_passes
+from study.plan import Trial
+from study.search.objective import Judgement, Objective
+from study.search.plan import PlannedContender
+from study.search.samplers import ENUMERATED, make_pruner, make_sampler
+from study.search.spec import SearchSpec
+from trainables.errors import ConfigError
+from trainables.history import Point as CurvePoint
+from trainables.seeding import derive
+from trainables.session import Report
+
+logger = logging.getLogger(__name__)
+
+_MOST_REPEATS = 50
+"""Proposals in a row that bring nothing new, after which a search is through: its space is exhausted."""
+
+# Attributes of an Optuna trial.
+ORDINAL, POINT, TRIAL_KEY, RUN_ID = "ordinal", "point", "trial_key", "mlflow_run_id"
+STATUS, REASON, DELTA_M, PASSES, SECONDS, REPEATS = (
+    "status",
+    "reason",
+    "delta_m",
+    "trunk_passes",
+    "seconds",
+    "repeats",
+)
+
+
+@dataclass(frozen=True)
+class Past:
+    """A trial that the records hold already.
+
+    Attributes:
+        run_id: MLflow's.
+        status: as :mod:`study.schema` names it.
+        reason: why it ended, where it did not just finish.
+        metrics: the last value of each.
+    """
+
+    run_id: str
+    status: str
+    reason: str
+    metrics: Mapping[str, float]
+
+    def costs(self) -> dict[str, float]:
+        """Work it took."""
+        prefix = schema.cost("")
+        return {name.removeprefix(prefix): value for name, value in self.metrics.items() if name.startswith(prefix)}
+
+
+Lookup = Callable[[str], Past | None]
+"""Trial key to what the records hold of it."""
+
+
+@dataclass
+class _Open:
+    trial: Trial
+    optuna: optuna.Trial
+    reported: set[int]
+    metrics: dict[int, dict[str, float]] = field(default_factory=dict)
+    costs: dict[str, float] = field(default_factory=dict)
+    run_id: str = ""
+    judgement: Judgement | None = None
+
+
+class Contest:
+    """One contender's Optuna study.
+
+    Made from a storage that holds an earlier part of it, it goes on where that ended: trials that were running are
+    given out again under their old numbers, those that were not fully asked for are dropped.
+
+    Args:
+        contender: what is tuned.
+        spec: sampler, pruner, budget.
+        storage: Optuna's.
+        objective: turns metrics into values.
+        lookup: finds trials that need not be trained.
+    """
+
+    def __init__(
+        self,
+        contender: PlannedContender,
+        spec: SearchSpec,
+        storage: optuna.storages.BaseStorage,
+        objective: Objective,
+        lookup: Lookup,
+    ) -> None:
+        self.contender = contender
+        self.objective = objective
+        self._spec = spec
+        self._lookup = lookup
+        self._study = optuna.create_study(
+            study_name=contender.study,
+            storage=storage,
+            directions=list(objective.directions),
+            pruner=make_pruner(spec.pruner, spec.evaluations),
+            sampler=make_sampler(spec.sampler, 0),
+            load_if_exists=True,
+        )
+        if len(objective.names) > 1:
+            self._study.set_metric_names(list(objective.names))
+        self._points = self._enumeration()
+        self._open: dict[str, _Open] = {}
+        self._resumed: deque[Trial] = deque()
+        self.exhausted = False
+        self._enqueue()
+        self._recover()
+
+    # ---- what there is ---------------------------------------------------------------------------
+
+    def trials(self) -> list[FrozenTrial]:
+        """Optuna's trials that were fully asked for, by number."""
+        every = self._study.get_trials(deepcopy=False)
+        return [trial for trial in every if ORDINAL in trial.user_attrs]
+
+    @property
+    def running(self) -> int:
+        """Trials given out and not ended."""
+        return len(self._open) - len(self._resumed)
+
+    def spent(self, name: str) -> float:
+        """``trials``, ``trunk_passes`` or ``seconds`` used; a running trial counts as it is expected to end."""
+        trials = self.trials()
+        if name == "trials":
+            return float(len(trials))
+        done = sum(float(trial.user_attrs.get(name, 0.0)) for trial in trials)
+        if name == PASSES:
+            done += sum(expected_passes(entry.trial.config) for entry in self._open.values())
+        return done
+
+    def share_spent(self) -> float:
+        """The larger share of the budget's limits that is used, 1 where the search is through."""
+        if self.exhausted:
+            return 1.0
+        budget = self._spec.budget
+        shares = [self.spent(PASSES) / budget.trunk_passes] if budget.trunk_passes else []
+        if budget.trials:
+            shares.append(self.spent("trials") / budget.trials)
+        return min(1.0, max(shares))
+
+    def best(self) -> FrozenTrial | None:
+        """The whole trial of the highest Delta_m on the validation split, the earlier of equals."""
+        whole = [
+            trial
+            for trial in self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+            if trial.user_attrs.get(STATUS) != schema.DIVERGED and DELTA_M in trial.user_attrs
+        ]
+        return max(whole, key=lambda trial: (trial.user_attrs[DELTA_M], -trial.number), default=None)
+
+    def winner(self) -> Point | None:
+        """The best trial's point."""
+        best = self.best()
+        return json.loads(best.user_attrs[POINT]) if best is not None else None
+
+    # ---- asking ----------------------------------------------------------------------------------
+
+    def next(self) -> Trial | None:
+        """The next trial to train; ``None`` where the budget is spent, the space exhausted, or nothing new turns up
+        while others run."""
+        if self._resumed:
+            return self._resumed.popleft()
+        for _ in range(_MOST_REPEATS):
+            if self.share_spent() >= 1.0:
+                return None
+            trial = self._propose()
+            if trial is not None:
+                return trial
+            if self.exhausted:
+                return None
+        if not self._open:
+            self.exhausted = True
+        return None
+
+    def _propose(self) -> Trial | None:
+        """Ask the sampler once; ``None`` where its answer needs no training, or is none."""
+        if not self._next_of_list():
+            return None
+        ordinal = len(self.trials())
+        repeats = sum(int(trial.user_attrs.get(REPEATS, 0)) for trial in self.trials())
+        self._study.sampler = make_sampler(self._spec.sampler, ordinal + repeats)
+        asked = self._study.ask()
+        point = self.contender.space.sample_with(lambda axis: suggest(asked, axis), self.contender.base)
+        try:
+            trial = self.contender.trial(point, asked.number)
+        except ConfigError as error:
+            # Two axes whose values do not go together. The space's check has found each of them possible.
+            self._label(asked, ordinal, point, key="")
+            asked.set_user_attr(REASON, str(error))
+            self._study.tell(asked, state=TrialState.FAIL)
+            return None
+        if trial.key in self._open:
+            # Proposed while its twin is running: nothing to learn from it, and no trial of the budget.
+            asked.set_user_attr(REASON, f"the same as trial {self._open[trial.key].optuna.number}")
+            self._study.tell(asked, state=TrialState.FAIL)
+            self._count_repeat(trial.key)
+            return None
+        self._label(asked, ordinal, point, trial.key)
+        entry = self._open[trial.key] = _Open(trial, asked, set())
+        if self._settled(entry):
+            return None
+        return trial
+
+    def _label(self, asked: optuna.Trial, ordinal: int, point: Point, key: str) -> None:
+        asked.set_user_attr(POINT, json.dumps(point))
+        asked.set_user_attr(TRIAL_KEY, key)
+        asked.set_user_attr(ORDINAL, ordinal)
+
+    def _count_repeat(self, key: str) -> None:
+        # The next proposal needs other draws, and the same ones after a restart.
+        twin = self._open[key].optuna
+        twin.set_user_attr(REPEATS, int(twin.user_attrs.get(REPEATS, 0)) + 1)
+
+    def _settled(self, entry: _Open) -> bool:
+        """Whether the trial was made before, here or in any study, so that its outcome is known."""
+        for earlier in self.trials():
+            same = earlier.user_attrs.get(TRIAL_KEY) == entry.trial.key and earlier.number != entry.optuna.number
+            if same and earlier.state in (TrialState.COMPLETE, TrialState.PRUNED):
+                self._repeat(entry, earlier)
+                return True
+        past = self._lookup(entry.trial.key)
+        if past is None:
+            return False
+        entry.run_id, entry.costs = past.run_id, past.costs()
+        if past.status == schema.DIVERGED:
+            self._diverged(entry, past.reason)
+        elif past.status == schema.PRUNED:
+            if not entry.reported:
+                return False  # another search stopped it, at what it knew
+            self._end(entry, schema.PRUNED, past.reason)
+        else:
+            judgement = self.objective.judge(past.metrics, entry.costs, int(entry.costs.get("iterations", 0)))
+            if judgement is None:
+                return False
+            entry.judgement = judgement
+            self._end(entry, past.status, "")
+        return True
+
+    def _repeat(self, entry: _Open, earlier: FrozenTrial) -> None:
+        """Give a trial the outcome of its twin; it cost nothing."""
+        for step, value in earlier.intermediate_values.items():
+            entry.optuna.report(value, step)
+        for name in (STATUS, REASON, DELTA_M, RUN_ID):
+            if name in earlier.user_attrs:
+                entry.optuna.set_user_attr(name, earlier.user_attrs[name])
+        del self._open[entry.trial.key]
+        if earlier.state is TrialState.PRUNED:
+            self._study.tell(entry.optuna, state=TrialState.PRUNED)
+        else:
+            self._study.tell(entry.optuna, list(earlier.values or ()))
+
+    # ---- being told ------------------------------------------------------------------------------
+
+    def take(self, report: Report) -> tuple[bool, list[CurvePoint]]:
+        """Take in a report of a running trial.
+
+        Returns:
+            Whether the trial is to be stopped, and what its judgements add to the records.
+        """
+        entry = self._open[report.key]
+        entry.costs = dict(report.costs)
+        for point in report.points:
+            if point.name.startswith(f"{schema.VAL}/"):
+                entry.metrics.setdefault(point.step, {})[point.name] = point.value
+        curve, judged = [], False
+        for number, step in enumerate(sorted(entry.metrics), start=1):
+            if number in entry.reported:
+                continue
+            judgement = self.objective.judge(entry.metrics[step], entry.costs, step)
+            if judgement is None:
+                continue
+            entry.judgement, judged = judgement, True
+            entry.reported.add(number)
+            if len(judgement.values) == 1:
+                entry.optuna.report(judgement.values[0], number)
+            curve += [
+                CurvePoint(f"{schema.OBJECTIVE}/{name}", step, value)
+                for name, value in zip(self.objective.names, judgement.values, strict=True)
+            ]
+        prunable = judged and not report.over and len(self.objective.names) == 1
+        return prunable and entry.optuna.should_prune(), curve
+
+    def finish(self, report: Report, run_id: str) -> None:
+        """A trial's last report is recorded."""
+        entry = self._open[report.key]
+        entry.run_id = run_id
+        if report.diverged:
+            self._diverged(entry, report.diverged)
+        elif entry.judgement is None:
+            self._end(entry, schema.FAILED, "a metric on the validation split is no finite number")
+        else:
+            self._end(entry, schema.VALIDATED, "")
+
+    def stop(self, key: str, run_id: str) -> str:
+        """A trial was stopped by the pruner and is recorded so. Returns why, in one line."""
+        entry = self._open[key]
+        entry.run_id = run_id
+        reason = self.why_stopped(key)
+        self._end(entry, schema.PRUNED, reason)
+        return reason
+
+    def why_stopped(self, key: str) -> str:
+        """The verdict on a running trial in words."""
+        entry = self._open[key]
+        value = entry.judgement.delta_m if entry.judgement else math.nan
+        return f"stopped at evaluation {len(entry.reported)}: Delta_m {value:+.2f} % on validation"
+
+    def fail(self, key: str, reason: str) -> None:
+        """A trial failed, after its retries."""
+        self._end(self._open[key], schema.FAILED, reason)
+
+    def release(self, key: str) -> None:
+        """A trial was interrupted; it stays running in the storage and is given out again by the next run."""
+        del self._open[key]
+
+    def _diverged(self, entry: _Open, reason: str) -> None:
+        values = self.objective.worst(entry.trial.config, entry.costs)
+        if len(values) == 1:
+            # Optuna takes a stopped trial's last value for its worth. No trial's is lower.
+            seen = (value for trial in self.trials() for value in trial.intermediate_values.values())
+            values = (min([*values, *seen]),)
+            entry.optuna.report(values[0], max(entry.reported, default=0) + 1)
+        self._end(entry, schema.DIVERGED, reason, values)
+
+    def _end(self, entry: _Open, status: str, reason: str, values: Sequence[float] | None = None) -> None:
+        attributes: dict[str, Any] = {
+            STATUS: status,
+            RUN_ID: entry.run_id,
+            PASSES: float(entry.costs.get("trunk_passes", 0.0)),
+            SECONDS: float(entry.costs.get("seconds", 0.0)),
+        }
+        if reason:
+            attributes[REASON] = reason
+        if entry.judgement is not None and status != schema.DIVERGED:
+            attributes[DELTA_M] = entry.judgement.delta_m
+        for name, value in attributes.items():
+            entry.optuna.set_user_attr(name, value)
+        self._open.pop(entry.trial.key, None)
+        if status == schema.FAILED:
+            self._study.tell(entry.optuna, state=TrialState.FAIL)
+        elif status == schema.PRUNED or (status == schema.DIVERGED and len(self.objective.names) == 1):
+            self._study.tell(entry.optuna, state=TrialState.PRUNED)
+        else:
+            told = values if values is not None else entry.judgement.values if entry.judgement else ()
+            self._study.tell(entry.optuna, list(told))
+
+    # ---- starting and going on -------------------------------------------------------------------
+
+    def learn(self, config: Mapping[str, Any], past: Past) -> bool:
+        """Tell the sampler of a finished trial of any study whose config fits (a warm start). It is no trial of the
+        budget. Returns whether it fits and is new."""
+        from search_spaces import point_of
+
+        if any(trial.user_attrs.get(RUN_ID) == past.run_id for trial in self._study.get_trials(deepcopy=False)):
+            return False
+        point = point_of(self.contender.space, config, self.contender.base)
+        judgement = self.objective.judge(past.metrics, past.costs(), int(past.costs().get("iterations", 0)))
+        if point is None or judgement is None:
+            return False
+        self._study.add_trial(
+            optuna.trial.create_trial(
+                values=list(judgement.values),
+                params=to_params(self.contender.space, point),
+                distributions={path: to_optuna(self.contender.space[path]) for path in point},
+                user_attrs={
+                    POINT: json.dumps(point),
+                    RUN_ID: past.run_id,
+                    STATUS: past.status,
+                    DELTA_M: judgement.delta_m,
+                },
+            )
+        )
+        return True
+
+    def enqueue(self, values: Mapping[str, Any]) -> None:
+        """Have a point tried before anything the sampler proposes; known ones are not tried again.
+
+        Raises:
+            ConfigError: it is not in the space.
+        """
+        point = self.contender.space.alive(values, self.contender.base)
+        unknown = [path for path in values if path not in self.contender.space]
+        if unknown:
+            raise ConfigError(f"points: '{unknown[0]}' is no axis of contender '{self.contender.id}'")
+        self._study.enqueue_trial(to_params(self.contender.space, point), skip_if_exists=True)
+
+    def _enqueue(self) -> None:
+        try:
+            first = [default_point(self.contender.space, self.contender.base)]
+        except ConfigError as error:
+            logger.info("contender %s: its defaults are not tried: %s", self.contender.id, error)
+            first = []
+        for point in (*first, *self._spec.points):
+            if set(point) <= set(self.contender.space.paths):
+                self.enqueue({**(first[0] if first else {}), **point})
+
+    def _recover(self) -> None:
+        for frozen in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            again = optuna.Trial(self._study, frozen._trial_id)
+            if ORDINAL not in frozen.user_attrs:
+                fixed = frozen.system_attrs.get("fixed_params")
+                again.set_user_attr(REASON, "its driver ended while it was asked for")
+                self._study.tell(again, state=TrialState.FAIL)
+                if fixed:
+                    self._study.enqueue_trial(fixed)
+                continue
+            trial = self.contender.trial(json.loads(frozen.user_attrs[POINT]), frozen.number)
+            entry = self._open[trial.key] = _Open(trial, again, set(frozen.intermediate_values))
+            if not self._settled(entry):
+                self._resumed.append(trial)
+
+    def _enumeration(self) -> Iterator[Point] | None:
+        config = self._spec.sampler
+        if config.name not in ENUMERATED:
+            return None
+        counts = config.counts if config.name == "grid" else None
+        ranges = {axis.path: counts for axis in self.contender.space if counts and not _finite(axis.domain)}
+        points = to_grid(self.contender.space, ranges or None, self.contender.base)
+        if config.name == "brute_force":
+            random.Random(derive(config.seed, "enumeration")).shuffle(points)
+        return iter(points)
+
+    def _next_of_list(self) -> bool:
+        """Enqueue the next point of an enumerating sampler; false where there is none left."""
+        if self._points is None:
+            return True
+        trials = self._study.get_trials(deepcopy=False)
+        if any(trial.state is TrialState.WAITING for trial in trials):
+            return True
+        seen = {trial.user_attrs.get(POINT) for trial in trials}
+        point = next(itertools.dropwhile(lambda p: json.dumps(p) in seen, self._points), None)
+        if point is None:
+            self.exhausted = True
+            return False
+        self._study.enqueue_trial(to_params(self.contender.space, point))
+        return True
+
+
+def _finite(domain: Any) -> bool:
+    try:
+        domain.points()
+    except ConfigError:
+        return False
+    return True

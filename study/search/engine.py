@@ -1,0 +1,251 @@
+"""Run a search: baseline and defaults first, then every contender's trials, then the winners on fresh seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+
+from rich.console import Console
+
+from search_spaces import Point
+from study import schema
+from study.executors import Executor, ExecutorSettings, Failure, Verdict, make_executor
+from study.home import Home
+from study.plan import Trial
+from study.runner import Outcome, check_checkpoints, prepare_data, resolve_device, run_study, task_of
+from study.search.contest import Contest
+from study.search.limits import Limits, Patience
+from study.search.objective import Gain, Objective
+from study.search.past import PastTrials
+from study.search.plan import SearchPlan
+from study.search.storage import open_storage
+from study.search.view import SearchView
+from study.tracking import Tracker, finished_runs, open_client
+from trainables.config import tasks_of
+from trainables.errors import StoreError
+from trainables.session import Report, TrialTask
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """How a search is run. Nothing here changes what a trial gives.
+
+    Attributes:
+        limits: of this invocation.
+        storage: of Optuna, instead of the home's own.
+        warm_start: tell the samplers of the records' finished trials whose configs fit.
+        points: tried first, beside the spec's, by contender id.
+        final: train the final table, too.
+    """
+
+    limits: Limits = field(default_factory=Limits)
+    storage: str | None = None
+    warm_start: bool = False
+    points: Mapping[str, Sequence[Point]] = field(default_factory=dict)
+    final: bool = True
+
+
+@dataclass
+class SearchOutcome:
+    """What a search did.
+
+    Attributes:
+        winners: contender id to the point that won; absent where no trial went to its end.
+        complete: whether every contender's budget is spent.
+        ended: why it ended before that; empty where it did not.
+        interrupted: whether the user ended it.
+        failures: label and reason of each trial that failed. Those that diverged are results.
+        final: the final study, where it was run.
+    """
+
+    winners: dict[str, Point] = field(default_factory=dict)
+    complete: bool = False
+    ended: str = ""
+    interrupted: bool = False
+    failures: list[tuple[str, str]] = field(default_factory=list)
+    final: Outcome | None = None
+
+
+def run_search(
+    plan: SearchPlan,
+    home: Home,
+    gain: Gain,
+    *,
+    options: SearchOptions | None = None,
+    executor: str = "ray",
+    settings: ExecutorSettings | None = None,
+    device: str = "auto",
+    console: Console | None = None,
+) -> SearchOutcome:
+    """Search until every contender's budget is spent, and train the winners on fresh seeds.
+
+    Run again after any end, it goes on with the same Optuna studies: no trial is proposed or trained twice.
+
+    Args:
+        plan: what is searched.
+        home: records, checkpoints, data.
+        gain: Delta_m.
+        options: limits, storage, warm starts.
+        executor: ``ray`` or ``local``.
+        settings: workers and the like.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        console: for progress.
+
+    Raises:
+        UserError: home, storage, data or a checkpoint cannot be used, or the baseline did not finish.
+    """
+    console = console or Console(stderr=True)
+    options, settings = options or SearchOptions(), settings or ExecutorSettings()
+    device = resolve_device(device)
+
+    def study(winners: Mapping[str, Point] | None) -> Outcome:
+        planned = plan.final(winners)
+        return run_study(planned, home, executor=executor, settings=settings, device=device, console=console, gain=gain)
+
+    outcome = SearchOutcome()
+    console.print("single-task baseline and defaults", highlight=False)
+    first = study(None)
+    if first.interrupted:
+        outcome.interrupted, outcome.ended = True, "stopped by the user"
+        return outcome
+    engine = make_executor(executor, settings, home)
+    with home.lock():
+        _Search(plan, home, gain, options, settings, device, console).run(engine, outcome)
+    if outcome.winners and options.final and not outcome.interrupted:
+        console.print("winners on fresh seeds", highlight=False)
+        outcome.final = study(outcome.winners)
+        outcome.interrupted = outcome.final.interrupted
+    return outcome
+
+
+class _Search:
+    """The part of a search that trains contenders' trials. Holds the home."""
+
+    adaptive = True
+
+    def __init__(
+        self,
+        plan: SearchPlan,
+        home: Home,
+        gain: Gain,
+        options: SearchOptions,
+        settings: ExecutorSettings,
+        device: str,
+        console: Console,
+    ) -> None:
+        self._plan, self._home, self._options, self._device = plan, home, options, device
+        self.threads = max(contender.config.train.threads for contender in plan.contenders)
+        self.cuda = device == "cuda"
+        client = open_client(home, create=True)
+        past = PastTrials(client)
+        baseline = _baseline(plan, home)
+        storage = open_storage(home, options.storage)
+        self._contests = []
+        for contender in plan.contenders:
+            objective = Objective(plan.spec.objective, gain, tasks_of(contender.config), baseline)
+            contest = Contest(contender, plan.spec, storage, objective, past)
+            for point in options.points.get(contender.id, ()):
+                contest.enqueue(point)
+            self._contests.append(contest)
+        self._view = SearchView(console, self._contests)
+        if options.warm_start:
+            whole = list(past.whole())
+            for contest in self._contests:
+                fitting = sum(contest.learn(config, outcome) for config, outcome in whole)
+                self._view.say(f"{contest.contender.label}: {fitting} finished trials of the records fit")
+        self._patience = Patience(options.limits, settings.gpus_per_trial if self.cuda else 0.0, self._view.say)
+        self._given: dict[str, tuple[Contest, Trial]] = {}
+        self._workers = settings.workers
+
+    def run(self, engine: Executor, outcome: SearchOutcome) -> None:
+        tracker = Tracker(self._home, self._plan.parent_run(), engine.name)
+        self._tracker, self._outcome = tracker, outcome
+        status, reason = schema.FAILED, "ended by an error"
+        try:
+            tracker.close_orphans()
+            trials = [contender.trial({}) for contender in self._plan.contenders]
+            prepare_data(trials, self._home, self._view.console, self._workers)
+            try:
+                with self._patience.listening():
+                    engine.run(self, self.on_event)
+            except KeyboardInterrupt:
+                self._patience.presses = 3
+                tracker.close_open(schema.INTERRUPTED, "stopped by the user")
+            outcome.interrupted = self._patience.interrupted
+            outcome.complete = all(contest.share_spent() >= 1.0 for contest in self._contests)
+            outcome.ended = "" if outcome.complete else self._patience.out_of()
+            for contest in self._contests:
+                winner = contest.winner()
+                if winner is not None:
+                    outcome.winners[contest.contender.id] = winner
+            self._view.summary()
+            status = schema.COMPLETE if outcome.complete else schema.INTERRUPTED
+            reason = outcome.ended
+        finally:
+            tracker.close(status, reason)
+
+    # ---- the executor's source -------------------------------------------------------------------
+
+    def next(self) -> TrialTask | None:
+        """A trial of the contender that has spent the least of its budget."""
+        if self._patience.out_of():
+            return None
+        for contest in sorted(self._contests, key=Contest.share_spent):
+            trial = contest.next()
+            self._view.refresh(contest)
+            if trial is not None:
+                check_checkpoints([trial], self._home)
+                self._given[trial.key] = (contest, trial)
+                return task_of(trial, self._home, self._device, report_evaluations=True)
+        return None
+
+    def on_event(self, event: Report | Failure) -> Verdict:
+        contest, trial = self._given[event.key]
+        if isinstance(event, Failure):
+            self._tracker.fail(trial, event.reason, event.traceback)
+            contest.fail(event.key, event.reason)
+            self._outcome.failures.append((trial.label, event.reason))
+            return self._ended(contest, event)
+        stop, curve = contest.take(event)
+        run_id = self._tracker.log(trial, event, curve)
+        if event.over:
+            contest.finish(event, run_id)
+            return self._ended(contest, event)
+        if stop:
+            self._tracker.prune(trial, contest.why_stopped(event.key))
+            contest.stop(event.key, run_id)
+            return self._ended(contest, event)
+        if self._patience.suspending and event.saved:
+            self._tracker.suspend(trial, "stopped by the user")
+            contest.release(event.key)
+            return Verdict.STOP
+        return Verdict.GO
+
+    def _ended(self, contest: Contest, event: Report | Failure) -> Verdict:
+        if isinstance(event, Report):
+            self._patience.used(event.costs["seconds"])
+            self._home.checkpoint(event.key).unlink(missing_ok=True)
+        self._view.refresh(contest)
+        return Verdict.STOP
+
+
+def _baseline(plan: SearchPlan, home: Home) -> dict[str, float]:
+    """Task name to the mean of its single-task metric on the validation split; raises :class:`StoreError` where one is
+    missing."""
+    final = plan.final()
+    row = next(row for row in final.rows if row.id == final.spec.baseline)
+    runs = finished_runs(open_client(home))
+    values: dict[str, list[float]] = {}
+    for trial in row.trials:
+        for task in tasks_of(trial.config):
+            name = schema.metric(schema.VAL, task.name, task.metric)
+            value = runs[trial.key].data.metrics.get(name, math.nan) if trial.key in runs else math.nan
+            if not math.isfinite(value) or value == 0:
+                raise StoreError(
+                    f"the single-task baseline has no usable {name} (trial '{trial.label}'): "
+                    "Delta_m cannot be measured; see its run"
+                )
+            values.setdefault(task.name, []).append(value)
+    return {name: fmean(numbers) for name, numbers in values.items()}

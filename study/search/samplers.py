@@ -1,0 +1,91 @@
+"""Optuna's samplers and pruners by name, each made afresh for every trial from a seed of its own.
+
+A sampler that draws on from where it stands proposes other trials after a restart than it would have without one. Made
+anew from ``(seed, number of trials proposed)``, it proposes the same: what it knows of the past it reads from the
+storage.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import optuna
+
+from study.search.spec import PrunerConfig, SamplerConfig
+from trainables.seeding import derive
+
+ENUMERATED = ("grid", "brute_force")
+"""Samplers that propose every point of a finite list; they know when there is none left."""
+
+
+def make_sampler(config: SamplerConfig, ordinal: int) -> optuna.samplers.BaseSampler:
+    """The sampler for the ``ordinal``-th proposal.
+
+    ``grid`` and ``brute_force`` enqueue their points; a random sampler fills in what a point leaves open.
+    """
+    seed = derive(config.seed, "sampler", ordinal) % 2**32
+    with warnings.catch_warnings():
+        # Several of these are "experimental" to Optuna, which says so at each construction.
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        match config.name:
+            case "tpe":
+                return optuna.samplers.TPESampler(
+                    seed=seed,
+                    n_startup_trials=config.startup,
+                    multivariate=True,
+                    group=True,
+                    # Trials that still run count as bad ones, so that parallel workers do not propose one point twice.
+                    constant_liar=True,
+                )
+            case "gp":
+                return optuna.samplers.GPSampler(
+                    seed=seed,
+                    n_startup_trials=config.startup,
+                    deterministic_objective=False,
+                    independent_sampler=optuna.samplers.RandomSampler(seed=seed),
+                )
+            case "cmaes":
+                # Its own state is in the storage; the seed is of the draws from it.
+                return optuna.samplers.CmaEsSampler(
+                    seed=seed, n_startup_trials=max(1, config.startup), warn_independent_sampling=False
+                )
+            case "nsga2":
+                return optuna.samplers.NSGAIISampler(seed=seed, population_size=config.population)
+            case "nsga3":
+                return optuna.samplers.NSGAIIISampler(seed=seed, population_size=config.population)
+            case "qmc":
+                # The sequence is one for the whole search; the storage keeps the place in it.
+                return optuna.samplers.QMCSampler(
+                    qmc_type="sobol",
+                    scramble=True,
+                    seed=config.seed,
+                    independent_sampler=optuna.samplers.RandomSampler(seed=seed),
+                    warn_independent_sampling=False,
+                )
+            case "random" | "grid" | "brute_force":
+                return optuna.samplers.RandomSampler(seed=seed)
+
+
+def make_pruner(config: PrunerConfig, evaluations: int) -> optuna.pruners.BasePruner:
+    """The pruner; a trial's resource is the number of its evaluations, at most ``evaluations``."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        match config.name:
+            case "none":
+                return optuna.pruners.NopPruner()
+            case "asha":
+                return optuna.pruners.SuccessiveHalvingPruner(
+                    min_resource=config.first, reduction_factor=config.reduction
+                )
+            case "hyperband":
+                return optuna.pruners.HyperbandPruner(
+                    min_resource=config.first, max_resource=evaluations, reduction_factor=config.reduction
+                )
+            case "median":
+                return _median(config)
+            case "patient":
+                return optuna.pruners.PatientPruner(_median(config), patience=config.patience)
+
+
+def _median(config: PrunerConfig) -> optuna.pruners.BasePruner:
+    return optuna.pruners.MedianPruner(n_startup_trials=config.startup, n_warmup_steps=config.first)
