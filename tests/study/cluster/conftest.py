@@ -10,12 +10,21 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 SMALL_STORE = 80_000_000
+
+
+@dataclass(frozen=True)
+class Head:
+    """A running head: its dashboard's URL, and the address Ray joins it by."""
+
+    url: str
+    address: str
 
 
 def ray_reads_the_environment() -> None:
@@ -77,8 +86,8 @@ def nodes(token: Path) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def dashboard(token: Path, short_folder: Path) -> Iterator[str]:
-    """A head with a job server, as ``ray start`` makes it; the URL."""
+def dashboard(token: Path, short_folder: Path) -> Iterator[Head]:
+    """A head with a job server, as ``ray start`` makes it."""
     port, http, client = free_ports(3)
     binaries = Path(sys.executable).parent
     command = [
@@ -108,7 +117,7 @@ def dashboard(token: Path, short_folder: Path) -> Iterator[str]:
                     head.wait(0.1)
                 except subprocess.TimeoutExpired:
                     continue
-            yield f"http://127.0.0.1:{http}"
+            yield Head(f"http://127.0.0.1:{http}", f"127.0.0.1:{port}")
         finally:
             head.terminate()
             try:

@@ -3,15 +3,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from study.cli import run
-from study.cluster.errors import ClusterError
 from study.cluster.jobs import JobClient, checkout, is_job, runtime_environment
-from study.cluster.state import Amount, cluster_state
+from study.cluster.state import Amount, ClusterState, cluster_state
 from trainables.errors import ConfigError
 
 pytest.importorskip("aiohttp_cors", reason="submitting jobs needs the extra 'cluster'")
@@ -82,12 +83,21 @@ def test_what_run_would_refuse_is_refused_before_anything_is_sent(
     assert message in capsys.readouterr().err
 
 
+def state_once(client: JobClient, wanted: Callable[[ClusterState], bool]) -> ClusterState:
+    for _ in range(60):
+        state = cluster_state(client)
+        if wanted(state):
+            break
+        time.sleep(0.5)
+    return state
+
+
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_wrong_token_is_told_from_a_wrong_address(dashboard: str, tmp_path: Path) -> None:
+def test_a_wrong_token_is_told_from_a_wrong_address(dashboard: Any, tmp_path: Path) -> None:
     wrong = tmp_path / "token"
     wrong.write_text("f" * 32)
-    code = f"from study.cluster.jobs import JobClient\nJobClient({dashboard!r})"
+    code = f"from study.cluster.jobs import JobClient\nJobClient({dashboard.url!r})"
     env = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(wrong), "PATH": "", "HOME": str(tmp_path)}
     root = str(Path(__file__).parents[3])
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, cwd=root, check=False)
@@ -96,9 +106,9 @@ def test_a_wrong_token_is_told_from_a_wrong_address(dashboard: str, tmp_path: Pa
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_state_counts_nodes_trials_and_what_they_take(dashboard: str, tmp_path: Path) -> None:
-    client = JobClient(dashboard)
-    empty = cluster_state(client)
+def test_state_counts_nodes_trials_and_what_they_take(dashboard: Any, tmp_path: Path) -> None:
+    client = JobClient(dashboard.url)
+    empty = state_once(client, lambda state: bool(state.nodes))
     assert (empty.cpus, empty.gpus, empty.trials, empty.pending) == (Amount(0, 2), Amount(0, 0), 0, 0)
     assert [node.head for node in empty.nodes] == [True]
     # Three workers of one CPU each, of which two fit, from another process as a study would be.
@@ -107,7 +117,7 @@ def test_state_counts_nodes_trials_and_what_they_take(dashboard: str, tmp_path: 
         "import sys, ray\n"
         "class TrialTrainable:\n"
         "    def ready(self): return 1\n"
-        f"ray.init({_gcs(client)!r}, log_to_driver=False, logging_level='ERROR')\n"
+        f"ray.init({dashboard.address!r}, log_to_driver=False, logging_level='ERROR')\n"
         "Actor = ray.remote(num_cpus=1)(TrialTrainable)\n"
         "actors = [Actor.remote() for _ in range(3)]\n"
         "ray.wait([actor.ready.remote() for actor in actors], num_returns=2)\n"
@@ -119,21 +129,10 @@ def test_state_counts_nodes_trials_and_what_they_take(dashboard: str, tmp_path: 
     try:
         assert driver.stdout.readline() == "up\n"
         # The autoscaler's report, where the amounts are from, comes every few seconds.
-        for _ in range(40):
-            busy = cluster_state(client)
-            if busy.cpus.used:
-                break
+        busy = state_once(client, lambda state: state.cpus.used > 0)
         assert (busy.trials, busy.pending) == (2, 1)
         assert busy.nodes[0].trials == 2
         assert busy.cpus == Amount(2, 2)
         assert json.loads(json.dumps(busy.to_dict()))["nodes"][0]["cpus"] == {"used": 2.0, "total": 2.0}
     finally:
         driver.communicate("", timeout=30)
-
-
-def _gcs(client: JobClient) -> str:
-    info: dict[str, Any] = client.client._do_request("GET", "/api/gcs_healthz").__dict__
-    del info
-    from ray._private.services import canonicalize_bootstrap_address_or_die
-
-    return str(canonicalize_bootstrap_address_or_die("auto"))
