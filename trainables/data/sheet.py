@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw
 
 from trainables.data.base import DataConfig, DataSet
 from trainables.data.encodings import IMAGENET_MEAN, IMAGENET_STD
+from trainables.data.qm9.picture import draw_molecules
 from trainables.errors import DataError
 
 _CELL = 128
@@ -26,7 +27,8 @@ _HEAT = np.array(
 def contact_sheet(
     data: type[DataSet], config: DataConfig, root: Path, path: Path, *, split: str = "train", count: int = 4
 ) -> Path:
-    """Write a PNG with one row for each of the first ``count`` samples: the image, then every label under its name.
+    """Write a PNG with one row for each of the first ``count`` samples: the image or molecule, then every label under
+    its name.
 
     One-channel labels are coloured from their lowest (dark) to their highest value (yellow) over the whole sheet;
     vectors of three channels are red, green and blue; two channels red and green; classes have a palette with white
@@ -40,8 +42,13 @@ def contact_sheet(
     """
     opened = data.open(config, root, split)
     images, labels = opened.batch(np.arange(min(count, len(opened))), data.labels)
-    columns = {"image": _photo(images.numpy())}
-    columns.update({name: _picture(label.numpy()) for name, label in labels.items()})
+    if data.inputs == "molecules":
+        # Of a property, the value; its other channel is the unit it is told in.
+        columns = {"molecule": draw_molecules(images.numpy())}
+        columns.update({name: _heat(label[:, :1].numpy()) for name, label in labels.items()})
+    else:
+        columns = {"image": _photo(images.numpy())}
+        columns.update({name: _picture(label.numpy()) for name, label in labels.items()})
     rows = len(images)
     sheet = Image.new("RGB", (len(columns) * (_CELL + _GAP) + _GAP, _TITLE + rows * (_CELL + _GAP) + _GAP), "white")
     draw = ImageDraw.Draw(sheet)
