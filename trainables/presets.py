@@ -50,13 +50,15 @@ def expand_preset(value: Mapping[str, Any]) -> dict[str, Any]:
 def set_path(config: Mapping[str, Any], path: str, value: Any) -> dict[str, Any]:
     """A copy of ``config`` with the field at the dotted ``path`` set.
 
-    A component given by bare name (``method: gd``) becomes a mapping on the way. Raises :class:`ConfigError` where
-    the path runs through a plain value.
+    A component given by bare name (``method: gd``) becomes a mapping on the way. Another ``name`` for a component drops
+    the fields it has, which are the other one's. Raises :class:`ConfigError` where the path runs through a plain value.
     """
     if not path or any(not part for part in path.split(".")):
         raise ConfigError(f"'{path}' is not a field path (like optim.lr)")
     head, _, rest = path.partition(".")
     out = dict(config)
+    if not rest and head == "name" and config.get("name", value) != value:
+        return {"name": deepcopy(value)}
     if not rest:
         out[head] = merge(out[head], value) if head in out and isinstance(value, Mapping) else deepcopy(value)
         return out

@@ -70,7 +70,8 @@ def screen() -> Console:
 
 
 def assigned(items: tuple[str, ...]) -> dict[str, Any]:
-    """``--set`` items as field path to value; raises :class:`ConfigError` for one that is none."""
+    """``--set`` items as field path to value, names of components first; raises :class:`ConfigError` for one that is
+    none."""
     from trainables.settings import parse_yaml
 
     out: dict[str, Any] = {}
@@ -79,7 +80,8 @@ def assigned(items: tuple[str, ...]) -> dict[str, Any]:
         if not equals or not path:
             raise ConfigError(f"--set {item}: PATH=VALUE is wanted, like --set optim.lr=1e-3")
         out[path] = parse_yaml(text, f"--set {path}")
-    return out
+    # A component's name first: it drops the fields of the component that was there before.
+    return dict(sorted(out.items(), key=lambda item: (not item[0].endswith(".name"), item[0].count("."))))
 
 
 def plans_of(study: str, profile: str | None, seeds: int | None, assignments: tuple[str, ...]) -> list[Plan]:

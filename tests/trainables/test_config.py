@@ -115,6 +115,10 @@ def test_setting_a_path_makes_a_bare_name_a_mapping_and_changes_nothing_else() -
     before = {"method": "selective"}
     assert set_path(before, "method.beta", 0.5) == {"method": {"name": "selective", "beta": 0.5}}
     assert before == {"method": "selective"}
+    assert set_path({"method": {"name": "selective", "beta": 0.5}}, "method.name", "gd") == {"method": {"name": "gd"}}
+    assert set_path({"method": {"name": "gd", "steps_per_batch": 2}}, "method.name", "gd") == {
+        "method": {"name": "gd", "steps_per_batch": 2}
+    }
     with pytest.raises(ConfigError, match="'lr' has no fields"):
         set_path({"optim": {"lr": 1.0}}, "optim.lr.base", 2)
     with pytest.raises(ConfigError, match="is not a field path"):
@@ -138,7 +142,14 @@ KEYED: dict[str, Any] = {
     "train.precision": "bf16",
     "method": {"name": "gd", "steps_per_batch": 2},
 }
-UNKEYED: dict[str, Any] = {"record.eval_every": 7, "record.points": 9, "record.eval_batch_size": 3}
+UNKEYED: dict[str, Any] = {
+    "record.eval_every": 7,
+    "record.points": 9,
+    "record.eval_batch_size": 3,
+    "loading.workers": 3,
+    "loading.prefetch": 5,
+    "loading.cache": True,
+}
 
 
 def test_the_key_covers_what_changes_a_result_and_nothing_else() -> None:
