@@ -49,6 +49,8 @@ GIT_DIRTY = "git_dirty"
 VERSIONS = "versions"
 """JSON: package name to version."""
 ATTEMPT = "attempt"
+SPOOL_ID = "spool.id"
+"""The driver's own id of a run, by which one whose creation was cut short is found again."""
 
 # Tags of a trial run of a search
 CONTENDER = "contender"

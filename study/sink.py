@@ -1,0 +1,101 @@
+"""MLflow as the spool sees it: every operation may be repeated and says the same thing once."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from study import schema
+from study.addresses import mask
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+logger = logging.getLogger(__name__)
+
+_BATCH = 1000  # MLflow's limit of metrics in one call
+_PARAMS = 100
+_LONGEST_TAG = 8000
+_TEMPORARY = ("TEMPORARILY_UNAVAILABLE", "INTERNAL_ERROR", "REQUEST_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED")
+_PROBE = "spool.probe"
+
+
+class MlflowSink:
+    """See :class:`study.spool.Sink`.
+
+    Args:
+        client: of the tracking store.
+        experiment: id of the experiment that runs are created in and looked for.
+    """
+
+    def __init__(self, client: MlflowClient, experiment: str | None = None) -> None:
+        self._client = client
+        self._experiment = experiment
+
+    def find(self, run: str) -> str | None:
+        """See :class:`study.spool.Sink`."""
+        experiments = [e.experiment_id for e in self._client.search_experiments()]
+        found = self._client.search_runs(experiments, f"tags.`{schema.SPOOL_ID}` = '{run}'", max_results=1)
+        return str(found[0].info.run_id) if found else None
+
+    def create(self, run: str, body: Mapping[str, Any]) -> str:
+        """A run with ``name``, ``tags`` and ``time`` (milliseconds) in ``experiment``."""
+        tags = {**body["tags"], schema.SPOOL_ID: run}
+        made = self._client.create_run(body["experiment"], body["time"], tags, run_name=body["name"])
+        return str(made.info.run_id)
+
+    def apply(self, run_id: str, kind: str, body: Mapping[str, Any], blob: bytes | None) -> None:
+        """``params``, ``metrics`` (name, value, milliseconds, step), ``tags``, ``artifact``, ``end``."""
+        from mlflow.entities import Metric, Param
+
+        if kind == "params":
+            params = [Param(name, value) for name, value in body["params"].items()]
+            for start in range(0, len(params), _PARAMS):
+                self._client.log_batch(run_id, params=params[start : start + _PARAMS])
+        elif kind == "metrics":
+            metrics = [Metric(name, value, stamp, step) for name, value, stamp, step in body["metrics"]]
+            for start in range(0, len(metrics), _BATCH):
+                self._client.log_batch(run_id, metrics=metrics[start : start + _BATCH])
+        elif kind == "tags":
+            self._tag(run_id, body["tags"])
+        elif kind == "artifact":
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / body["name"]
+                path.write_bytes(blob or b"")
+                self._client.log_artifact(run_id, str(path))
+        else:
+            tags = body.get("tags") or {schema.STATUS: schema.INTERRUPTED, schema.STATUS_REASON: body["reason"]}
+            self._tag(run_id, tags)
+            self._client.set_terminated(run_id, body["status"], body.get("time"))
+
+    def _tag(self, run_id: str, tags: Mapping[str, str]) -> None:
+        for name, value in tags.items():
+            self._client.set_tag(run_id, name, mask(value)[:_LONGEST_TAG])
+
+    def points(self, run_id: str, names: list[str]) -> dict[str, int]:
+        """See :class:`study.spool.Sink`."""
+        return {name: len(self._client.get_metric_history(run_id, name)) for name in names}
+
+    def takes_writes(self) -> bool:
+        """See :class:`study.spool.Sink`."""
+        if self._experiment is None:
+            return False
+        try:
+            self._client.set_experiment_tag(self._experiment, _PROBE, "1")
+        except Exception as error:  # noqa: BLE001 - the question is whether it raises
+            logger.debug("the store takes no writes: %s", error)
+            return False
+        return True
+
+    def temporary(self, error: Exception) -> bool:
+        """See :class:`study.spool.Sink`."""
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
+
+        if isinstance(error, MlflowException):
+            return str(error.error_code) in _TEMPORARY
+        # What requests and urllib3 raise derives from OSError.
+        return isinstance(error, (OSError, SQLAlchemyError))
