@@ -52,6 +52,15 @@ PUBLISHED = {
         ("g", "mae", False, "G"),
         ("cv", "mae", False, "Cv"),
     ],
+    "nyuv2": [
+        ("semseg", "miou", True, "Semseg"),
+        ("depth", "abs_err", False, "Depth"),
+        ("normal", "mean_angular_error", False, "Normal"),
+    ],
+    "cityscapes": [
+        ("semseg", "miou", True, "Semseg"),
+        ("depth", "abs_err", False, "Depth"),
+    ],
 }
 
 # How many channels each label has, 0 for class labels.
@@ -290,3 +299,64 @@ class TestOptions:
         assert by_name(set=name)["edge"].make_metric().max_dist == own
         assert by_name(set=name, edge_max_dist=0.02)["edge"].make_metric().max_dist == 0.02
         assert TasksConfig(set=name, edge_max_dist=own) == TasksConfig(set=name)
+
+    def test_mtan_has_conventions_of_its_own(self):
+        tasks = by_name(set="nyuv2")
+        x, t = torch.zeros(1, 3, 1, 2), torch.zeros(1, 3, 1, 2)
+        x[0, 0], t[0, 0, 0, 0] = 5.0, 1.0
+        x[0, 1, 0, 0] = 5.0
+        assert tasks["normal"].loss(x, t).item() == pytest.approx(1 - 0.5**0.5, abs=1e-5)
+        depth, measured = torch.tensor([[[[3.0, 9.0]]]]), torch.tensor([[[[2.0, 0.0]]]])
+        metric = tasks["depth"].make_metric()
+        metric.update(depth, measured)
+        assert metric.compute() == tasks["depth"].loss(depth, measured).item() == 1.0
+        assert tasks["semseg"].make_metric().absent_classes == "nan"
+        assert by_name(set="cityscapes", absent_classes="zero")["semseg"].make_metric().absent_classes == "zero"
+
+    @pytest.mark.parametrize(
+        ("name", "own"),
+        [
+            ("taskonomy", {"normal_loss": "l1"}),
+            ("nyud", {"normal_loss": "l1", "absent_classes": "zero"}),
+            ("nyuv2", {"normal_loss": "cosine", "absent_classes": "nan"}),
+            ("cityscapes", {"absent_classes": "nan"}),
+        ],
+    )
+    def test_a_sets_own_convention_given_is_the_default(self, name, own):
+        assert TasksConfig.parse({"set": name, **own}) == TasksConfig(set=name)
+        assert TasksConfig(set=name).canonical() == ({} if name == "taskonomy" else {"set": name})
+
+
+class TestMaskedPixels:
+    @pytest.mark.parametrize("fields", [{}, {"normal_loss": "cosine"}, {"taskonomy_metrics": "released"}])
+    def test_they_change_neither_loss_nor_metric(self, fields):
+        config, generator = TasksConfig(**fields), torch.Generator().manual_seed(0)
+        everything = {task.name: task for task in make_tasks(config, {})}
+        for task in make_tasks(config, {}, set(everything)):
+            x = torch.rand(2, task.channels, 6, 8, generator=generator, dtype=torch.float64).requires_grad_()
+            target = torch.rand(2, task.channels, 6, 8, generator=generator, dtype=torch.float64)
+            masked = target.clone()
+            masked[..., 4:] = 255.0
+            whole, part = everything[task.name], task
+            loss = part.loss(x, masked)
+            loss.backward()
+            assert loss.item() == pytest.approx(whole.loss(x[..., :4], target[..., :4]).item(), rel=1e-6), task.name
+            assert x.grad[..., 4:].abs().sum() == 0
+            values = []
+            for metric, p, t in (
+                (part.make_metric(), x, masked),
+                (whole.make_metric(), x[..., :4], target[..., :4]),
+            ):
+                metric.update(p, t)
+                values.append(metric.compute())
+            assert values[0] == pytest.approx(values[1], rel=1e-6), task.name
+
+    def test_only_labels_that_are_masked_are_treated_so(self):
+        tasks = {task.name: task for task in make_tasks(TasksConfig(), {}, {"normal"})}
+        x, t = torch.zeros(1, 3, 1, 2), torch.tensor([1.0, 255.0]).expand(1, 3, 1, 2)
+        assert tasks["normal"].loss(x, t).item() == 1
+        assert tasks["reshading"].loss(x, t).item() == 128
+
+    def test_a_loss_over_whole_rows_can_leave_out_none(self):
+        with pytest.raises(ConfigError, match=r"^tasks\.normal_loss: 'width_axis' .* cannot leave out any"):
+            make_tasks(TasksConfig(normal_loss="width_axis"), {}, {"normal"})

@@ -15,8 +15,7 @@ from trainables.data.taskonomy.normalisation import NORMALISATIONS
 
 logger = logging.getLogger(__name__)
 
-GREY16 = ("I;16", "I")
-"""16-bit grey, as newer and older versions of Pillow call it."""
+GREY16 = ("I;16",)
 
 LABELS: Mapping[str, tuple[str, ...]] = {
     "depth_euclidean": GREY16,
@@ -51,6 +50,8 @@ DEPTH_HOLE = 65535
 DEPTH_FAR = 2**13
 """16 m, in steps of 1/512 m."""
 
+_BUILDING = re.compile(r"\w[\w.-]*")
+
 SPLITS_SOURCE = "data/assets/splits_taskonomy.zip of github.com/StanfordVL/taskonomy"
 
 
@@ -72,9 +73,15 @@ def parse_splits(root: DataRoot, file: str) -> dict[str, tuple[str, ...]]:
     if header != ["id", "train", "val", "test"]:
         raise root.error(file, f"its columns are to be id,train,val,test, they are {','.join(header)[:80]}")
     out: dict[str, list[str]] = {"train": [], "val": [], "test": []}
+    seen = set()
     for number, row in enumerate(rows, start=2):
         if len(row) != 4 or sorted(row[1:]) != ["0", "0", "1"]:
             raise root.error(file, f"line {number}: a building and one 1 among two 0 is wanted: {','.join(row)[:80]}")
+        if not _BUILDING.fullmatch(row[0]):
+            raise root.error(file, f"line {number}: '{row[0][:80]}' is no name of a building")
+        if row[0] in seen:
+            raise root.error(file, f"line {number}: building '{row[0]}' is in it twice")
+        seen.add(row[0])
         out[header[1 + row[1:].index("1")]].append(row[0])
     return {split: tuple(buildings) for split, buildings in out.items()}
 
