@@ -18,7 +18,7 @@ from trainables.methods import METHODS, Method, MethodConfig
 from trainables.methods.gd import GDConfig
 from trainables.models.config import ModelConfig
 from trainables.models.config import check as check_model
-from trainables.models.weights import weights_fingerprint
+from trainables.models.weights import WeightsAbsent, weights_fingerprint
 from trainables.presets import expand_preset
 from trainables.settings import Settings, component
 from trainables.task_sets import TasksConfig, make_tasks
@@ -194,7 +194,11 @@ def _digest(config: TrialConfig, *, seed: bool) -> str:
     fields["data"] = data_set_of(config).identity(config.data)
     if seed:
         fields["seed"] = config.seed
-    weights = weights_fingerprint(config.model)
+    try:
+        weights = weights_fingerprint(config.model)
+    except WeightsAbsent:
+        # Planned where they are not: as with data that is not there, the trials have keys of their own.
+        weights = None
     if weights is not None:
         # The weights themselves count, not where this machine keeps them.
         fields.get("model", {}).pop("pretrained", None)

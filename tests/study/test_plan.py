@@ -13,7 +13,7 @@ from study.overview import plan_overview
 from study.plan import Plan, make_plan
 from study.spec import StudySpec, bundles, load_spec, parse_spec, profile, profiles, spec_names, studies_of
 from study.tracking import flatten
-from trainables.errors import ConfigError
+from trainables.errors import ConfigError, WeightsError
 
 SPEC = """
 id: little
@@ -166,8 +166,10 @@ def test_an_unknown_study_names_the_nearest() -> None:
 
 
 @pytest.mark.parametrize("name", spec_names())
-@pytest.mark.parametrize("scale", ["smoke", "cpu", "gpu"])
-def test_every_shipped_study_plans_at_every_embedded_profile(name: str, scale: str) -> None:
+@pytest.mark.parametrize("scale", ["smoke", "cpu", "gpu", "paper"])
+def test_every_shipped_study_plans_at_every_profile(name: str, scale: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Neither the data sets nor the published weights of profile paper have to be there.
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", "/nowhere")
     plan = make_plan(load_spec(name), scale)
     assert plan.trials
     assert all(len(row.trials) >= profile(scale).seeds for row in plan.rows)
@@ -239,6 +241,19 @@ def test_the_paper_profile_has_the_papers_settings() -> None:
     assert settings["train"] == {"batch_size": 8, "budget": {"amount": 40000}}
     assert settings["optim"] == {"lr": 2e-5, "weight_decay": 1e-6}
     assert profiles()["paper"].seeds == 3
+
+
+def test_weights_that_are_not_here_give_keys_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    plans = [
+        make_plan(load_spec("d3"), "paper", seeds=1, overrides={"model.pretrained": pretrained})
+        for pretrained in (True, False)
+    ]
+    keys = [{trial.key for trial in plan.trials} for plan in plans]
+    assert len(keys[0]) == len(keys[1])
+    assert keys[0].isdisjoint(keys[1])
+    with pytest.raises(WeightsError, match=r"model\.pretrained: .*lost\.safetensors: no such file"):
+        make_plan(load_spec("d3"), "paper", overrides={"model.pretrained": str(tmp_path / "lost.safetensors")})
 
 
 def test_a_grid_is_the_product_of_its_axes_last_one_fastest() -> None:
