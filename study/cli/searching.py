@@ -36,6 +36,7 @@ _budget = options(
     click.option("--trials", type=click.IntRange(min=1), help="Trials of each contender instead of the spec's."),
     click.option("--trunk-passes", type=click.FloatRange(min=0, min_open=True), help="Trunk passes of each contender."),
     click.option("--sampler", help="tpe, gp, cmaes, nsga2, nsga3, random, qmc, grid or brute_force."),
+    click.option("--sampler-seed", type=click.IntRange(min=0), help="Of the sampler's draws: repeats of one search."),
     click.option("--pruner", help="asha, hyperband, median, patient or none."),
 )
 
@@ -95,6 +96,7 @@ def _spec(search: str, given: dict[str, Any]) -> Any:
         trunk_passes=given["trunk_passes"],
         sampler=given["sampler"],
         pruner=given["pruner"],
+        sampler_seed=given["sampler_seed"],
     )
     return spec.restricted(given["only"].split(",")) if given["only"] else spec
 

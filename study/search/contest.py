@@ -8,6 +8,7 @@ import json
 import logging
 import math
 import random
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -81,6 +82,7 @@ class _Open:
     costs: dict[str, float] = field(default_factory=dict)
     run_id: str = ""
     judgement: Judgement | None = None
+    seen: int = 0
 
 
 class Contest:
@@ -118,7 +120,9 @@ class Contest:
             load_if_exists=True,
         )
         if len(objective.names) > 1:
-            self._study.set_metric_names(list(objective.names))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                self._study.set_metric_names(list(objective.names))
         self._points = self._enumeration()
         self._open: dict[str, _Open] = {}
         self._resumed: deque[Trial] = deque()
@@ -283,15 +287,17 @@ class Contest:
                 entry.metrics.setdefault(point.step, {})[point.name] = point.value
         curve, judged = [], False
         for number, step in enumerate(sorted(entry.metrics), start=1):
-            if number in entry.reported:
+            if step <= entry.seen:
                 continue
+            entry.seen = step
             judgement = self.objective.judge(entry.metrics[step], entry.costs, step)
             if judgement is None:
                 continue
             entry.judgement, judged = judgement, True
-            entry.reported.add(number)
-            if len(judgement.values) == 1:
-                entry.optuna.report(judgement.values[0], number)
+            if number not in entry.reported:  # else a run before this one did
+                entry.reported.add(number)
+                if len(judgement.values) == 1:
+                    entry.optuna.report(judgement.values[0], number)
             curve += [
                 CurvePoint(f"{schema.OBJECTIVE}/{name}", step, value)
                 for name, value in zip(self.objective.names, judgement.values, strict=True)

@@ -30,8 +30,10 @@ class PlannedContender:
         base: the trial-config fields searched from.
         config: the trial of its defaults.
         space: what varies.
-        study: name of its Optuna study. It holds a digest of all that gives a value its meaning (fields, space,
-            objective, evaluations, seed), so that only trials that can be compared share a study.
+        study: name of its Optuna study. It holds a digest of all that decides which trials are proposed and what
+            their values mean (fields, space, objective, evaluations, seeds, sampler, pruner) and not the budget: a
+            larger one goes on with the same study.
+        evaluations: about how many a trial is given.
     """
 
     id: str
@@ -167,6 +169,8 @@ def _resolve(
         "space": whole.to_dict(),
         "objective": spec.objective.to_dict(),
         "evaluations": spec.evaluations,
+        "sampler": spec.sampler.to_dict(),
+        "pruner": spec.pruner.to_dict(),
     }
     digest = hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()[:12]
     study = f"{spec.id}/{profile}/{contender.id}/{digest}"

@@ -161,6 +161,7 @@ class SearchSpec(Settings):
         trunk_passes: float | None = None,
         sampler: str | None = None,
         pruner: str | None = None,
+        sampler_seed: int | None = None,
     ) -> SearchSpec:
         """The search with another budget, sampler or pruner, everything else as it was.
 
@@ -173,6 +174,8 @@ class SearchSpec(Settings):
         for field, name in (("sampler", sampler), ("pruner", pruner)):
             if name is not None:
                 raw[field]["name"] = name
+        if sampler_seed is not None:
+            raw["sampler"]["seed"] = sampler_seed
         return SearchSpec.parse(raw)
 
     def restricted(self, ids: Iterable[str]) -> SearchSpec:
