@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -12,6 +13,7 @@ from rich.console import Console
 
 from study import schema
 from study.best import BestSoFar, Gain
+from study.cluster.connect import LOCAL, Connection, joined
 from study.cost import CostModel
 from study.executors import Executor, ExecutorSettings, Failure, Listed, make_executor
 from study.home import Home
@@ -21,6 +23,7 @@ from study.tracking import Tracker, finished_runs
 from trainables import checkpoint
 from trainables.config import data_set_of
 from trainables.errors import CheckpointError, ConfigError
+from trainables.models.weights import weights_file
 from trainables.session import Report, TrialTask
 
 logger = logging.getLogger(__name__)
@@ -48,17 +51,24 @@ class Outcome:
         return not self.failures and not self.interrupted
 
 
-def resolve_device(device: str) -> str:
-    """``auto`` as ``cuda`` where there is one; raises :class:`ConfigError` for ``cuda`` without one."""
+def resolve_device(device: str, connection: Connection | None = None) -> str:
+    """``auto`` as ``cuda`` where there is one, here or on the cluster that was joined; raises :class:`ConfigError` for
+    ``cuda`` without one."""
+    there = torch.cuda.is_available() if connection is None else connection.gpus > 0
     if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("--device cuda: torch sees no CUDA device here (allowed: auto, cpu)")
+        return "cuda" if there else "cpu"
+    if device == "cuda" and not there:
+        where = "torch sees no CUDA device here" if connection is None else f"{connection.address} has no GPU"
+        raise ConfigError(f"--device cuda: {where} (allowed: auto, cpu)")
     return device
 
 
 def prepare_data(trials: Sequence[Trial], home: Home, console: Console, workers: int) -> None:
-    """Build or check each distinct data set; raises :class:`trainables.errors.DataError`."""
+    """Build or check each distinct data set, and see that the weights to start from are here.
+
+    Raises:
+        UserError: a data set or a weight file is not here.
+    """
     configs = {data_set_of(t.config).fingerprint(t.config.data): t.config for t in trials}
     for config in configs.values():
         data_set = data_set_of(config)
@@ -66,6 +76,8 @@ def prepare_data(trials: Sequence[Trial], home: Home, console: Console, workers:
             data_set.prepare(config.data, home.data, workers=workers, progress=progress)
         for split in data_set.sizes(config.data):
             data_set.open(config.data, home.data, split)
+    for model in {t.config.model for t in trials}:
+        weights_file(model)
 
 
 def run_study(
@@ -89,8 +101,27 @@ def run_study(
     """
     console = console or Console(stderr=True)
     settings = settings or ExecutorSettings()
-    device = resolve_device(device)
-    engine = make_executor(executor, settings, home)
+    if executor != "ray" and settings.cluster != LOCAL:
+        raise ConfigError(f"--executor {executor}: trains on this machine; --cluster {settings.cluster} needs ray")
+    home.require()
+    with joined(settings.cluster, home) as connection:
+        device = resolve_device(device, connection)
+        if connection is not None and not settings.workers:
+            threads = max(trial.config.train.threads for trial in plan.trials)
+            share = settings.gpus_per_trial if device == "cuda" else 0.0
+            settings = replace(settings, workers=connection.slots(threads, share))
+        return _run(plan, home, make_executor(executor, settings, home), settings, device, console, gain)
+
+
+def _run(
+    plan: Plan,
+    home: Home,
+    engine: Executor,
+    settings: ExecutorSettings,
+    device: str,
+    console: Console,
+    gain: Gain | None,
+) -> Outcome:
     with home.lock():
         trials = plan.trials
         tracker = Tracker(home, plan.parent_run(), engine.name)
@@ -105,7 +136,7 @@ def run_study(
             outcome.found = len(trials) - len(pending)
             if pending:
                 check_checkpoints(pending, home)
-                prepare_data(pending, home, console, settings.workers)
+                prepare_data(pending, home, console, min(settings.workers, os.cpu_count() or 1))
                 expected = CostModel(tracker.client).seconds(pending)
                 view = StudyProgress(console, plan, outcome.found, expected, settings.workers)
                 if gain is not None:

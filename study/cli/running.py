@@ -53,7 +53,16 @@ def plan(
 )
 @planning
 @click.option("--executor", default="ray", show_default=True, help="ray, or local for plain worker processes.")
-@click.option("--workers", type=click.IntRange(min=1), help="Trials at a time (default: one per usable core).")
+@click.option(
+    "--cluster",
+    default="local",
+    show_default=True,
+    help="Where Ray runs: local starts it here, HOST:PORT joins that head's cluster, auto the one of $RAY_ADDRESS or "
+    "of this machine.",
+)
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="Trials at a time (default: one per usable core; all of a cluster)."
+)
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--gpus-per-trial", type=click.FloatRange(min=0, min_open=True), default=1.0, show_default=True)
 @click.option("--quiet", is_flag=True, help="Print the table alone.")
@@ -64,6 +73,7 @@ def run_command(
     assignments: tuple[str, ...],
     home: Path | None,
     executor: str,
+    cluster: str,
     workers: int | None,
     device: str,
     gpus_per_trial: float,
@@ -78,7 +88,8 @@ def run_command(
     plans = plans_of(study, profile, seeds, assignments)
     where = Home.locate(home)
     console = Console(stderr=True, quiet=quiet)
-    settings = ExecutorSettings(workers=workers or usable_cores(), gpus_per_trial=gpus_per_trial)
+    here = usable_cores() if cluster == "local" else 0
+    settings = ExecutorSettings(workers=workers or here, gpus_per_trial=gpus_per_trial, cluster=cluster)
     failed = False
     for planned in plans:
         outcome = run_study(

@@ -47,6 +47,18 @@ class Connection:
     gpus: float
     started: bool
 
+    def slots(self, threads: int, gpus_per_trial: float) -> int:
+        """Trials that fit at a time, at least one.
+
+        Args:
+            threads: CPUs a trial takes.
+            gpus_per_trial: share of a GPU a trial takes; 0 for one that trains on the CPU.
+        """
+        fit = self.cpus // max(threads, 1)
+        if gpus_per_trial > 0:
+            fit = min(fit, self.gpus // gpus_per_trial)
+        return max(1, int(fit))
+
 
 def check_where(where: str) -> str:
     """``where``, if it is one of ``local``, ``auto`` and ``HOST:PORT``; raises :class:`ConfigError` otherwise."""
@@ -110,6 +122,17 @@ def connect(where: str, home: Home, *, cpus: int, store: str | None = None) -> I
         finally:
             if not held:
                 ray.shutdown()
+
+
+@contextmanager
+def joined(where: str, home: Home) -> Iterator[Connection | None]:
+    """Be connected to the cluster ``where`` for a run as a whole; ``None`` for ``local``, where a cluster is started
+    only once there is something to train. Arguments and errors as of :func:`connect`."""
+    if check_where(where) == LOCAL:
+        yield None
+        return
+    with connect(where, home, cpus=0, store=home.tracking_uri) as connection:
+        yield connection
 
 
 @contextmanager

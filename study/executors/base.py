@@ -92,11 +92,12 @@ class ExecutorSettings:
     """How trials are run. Nothing here changes a result.
 
     Attributes:
-        workers: trials at a time.
+        workers: trials at a time; on a joined cluster, 0 for as many as fit.
         chunk_seconds: about how often a running trial reports.
         checkpoint_seconds: about how often it leaves a checkpoint.
         max_failures: retries of a trial whose worker died or raised, each from its last checkpoint.
         gpus_per_trial: share of a GPU a trial takes, where its device is ``cuda``.
+        cluster: where Ray runs, as :func:`study.cluster.connect.connect` takes it.
     """
 
     workers: int = 1
@@ -104,3 +105,4 @@ class ExecutorSettings:
     checkpoint_seconds: float = 30.0
     max_failures: int = 1
     gpus_per_trial: float = 1.0
+    cluster: str = "local"
