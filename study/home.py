@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -52,6 +53,28 @@ class Home:
         """Ray's own results."""
         return self.path / "scratch"
 
+    @property
+    def spool(self) -> Path:
+        """Records on their way to a store that is away."""
+        return self.path / "spool"
+
+    @property
+    def drivers(self) -> Path:
+        """A file for each driver that lives."""
+        return self.path / "drivers"
+
+    @property
+    def leases_url(self) -> str:
+        """SQLAlchemy's, of the database that says which driver has which trial: the records' own, or a file beside
+        theirs. MLflow holds its file for as long as a write takes; leases do not wait for that."""
+        if self.tracking_uri.startswith("sqlite"):
+            return f"sqlite:///{self.path / 'leases.db'}"
+        return self.tracking_uri
+
+    def failed(self, key: str) -> Path:
+        """The config of a trial that failed, to repeat it with."""
+        return self.path / "failed" / f"{key[:16]}.json"
+
     def checkpoint(self, key: str) -> Path:
         """Where the trial of this key leaves its checkpoint."""
         return self.path / "checkpoints" / key[:2] / f"{key}.ckpt"
@@ -71,6 +94,25 @@ class Home:
             raise StoreError(
                 f"home {self.path}: cannot be written: {error.strerror} (choose another with --home or {VARIABLE})"
             ) from None
+
+    @contextmanager
+    def critical(self, seconds: float = 300.0) -> Iterator[None]:
+        """Keep other drivers out for a moment, waiting for one that is in; raises :class:`StoreError` where that takes
+        ``seconds``. Ends with the process, however it ends."""
+        self.require()
+        until = time.monotonic() + seconds
+        with (self.path / ".critical").open("a+") as file:
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except OSError as error:
+                    if error.errno not in (errno.EACCES, errno.EAGAIN):
+                        raise StoreError(f"home {self.path}: cannot be locked: {error.strerror}") from None
+                if time.monotonic() > until:
+                    raise StoreError(f"home {self.path}: another run has been starting for {seconds:.0f} s; end it")
+                time.sleep(0.05)
+            yield
 
     @contextmanager
     def lock(self) -> Iterator[None]:

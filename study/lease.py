@@ -225,22 +225,24 @@ class Leases:
 
     # ---- heartbeat -------------------------------------------------------------------------------
 
-    @contextmanager
-    def kept(self, on_lost: Callable[[Iterable[str]], None] | None = None) -> Iterator[None]:
-        """Renew in a thread, three times in the length of a lease; gives back what is left at the end."""
+    def start(self, on_lost: Callable[[Iterable[str]], None] | None = None) -> None:
+        """Renew in a thread, three times in the length of a lease, until :meth:`stop`; ``on_lost`` is told there of
+        leases that others took."""
         self._thread = threading.Thread(target=self._beat, args=(on_lost,), name="leases", daemon=True)
         self._thread.start()
-        try:
-            yield
-        finally:
-            self._stop.set()
+
+    def stop(self) -> None:
+        """Give back what is held, and the driver's presence."""
+        self._stop.set()
+        if self._thread is not None:
             self._thread.join()
-            try:
-                for key in list(self._held):
-                    self.release(key)
-            except StoreError:
-                self._held.clear()  # They run out by themselves.
-            self._engine.dispose()
+        try:
+            for key in list(self._held):
+                self.release(key)
+        except StoreError:
+            self._held.clear()  # They run out by themselves.
+        self._engine.dispose()
+        self.presence.close()
 
     def _beat(self, on_lost: Callable[[Iterable[str]], None] | None) -> None:
         while not self._stop.wait(self.seconds / 3):

@@ -191,6 +191,14 @@ class Spool:
         with self._lock:
             return len(self._waiting)
 
+    def adopt(self, run: str, run_id: str) -> None:
+        """Know a run that the store has already."""
+        self._delivery.ids[run] = run_id
+
+    def run_id(self, run: str) -> str:
+        """The store's id of a run, or this side's while it has none."""
+        return self._delivery.ids.get(run, run)
+
     def refused(self, run: str) -> str:
         """Why a run was given up; empty where it was not."""
         return self._delivery.refused.get(run, "")

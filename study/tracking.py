@@ -6,21 +6,26 @@ last.
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
 import sqlite3
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from study import environment, provenance, schema
+from study.addresses import mask
+from study.custody import Claim, Custody
 from study.home import Home
+from study.journal import CREATE, END
 from study.parent import ParentRun
 from study.plan import Trial
 from trainables.config import data_fingerprint
@@ -34,9 +39,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_BATCH = 1000  # MLflow's limit of metrics in one call
 _LONGEST_PARAM = 6000
-_LONGEST_TAG = 8000
+_PARENT = "parent"
+_WHOLE = (
+    f"tags.{schema.KIND} = '{schema.TRIAL_RUN}' and tags.{schema.STATUS} = '{schema.COMPLETE}'"
+    " and attributes.status = 'FINISHED'"
+)
 
 
 def open_client(home: Home, *, create: bool = False) -> MlflowClient:
@@ -112,9 +120,7 @@ def finished_runs(client: MlflowClient) -> dict[str, Run]:
     """Trial key to run of every trial that is recorded whole, over all studies; the earliest where there are
     several."""
     done: dict[str, Run] = {}
-    trial, complete = f"tags.{schema.KIND} = '{schema.TRIAL_RUN}'", f"tags.{schema.STATUS} = '{schema.COMPLETE}'"
-    query = f"{trial} and {complete} and attributes.status = 'FINISHED'"
-    for run in search(client, query):
+    for run in search(client, _WHOLE):
         done.setdefault(run.data.tags[schema.TRIAL_KEY], run)
     return done
 
@@ -136,20 +142,34 @@ def search(client: MlflowClient, query: str) -> Iterator[Run]:
 class Tracker:
     """Writes the records of one study or search.
 
+    Writing goes straight to the store while it answers, and by way of the disk while it does not (:mod:`study.spool`).
+    Several trackers may write in one home: each writes of the trials it has a lease of.
+
     Args:
         home: where.
         subject: what is run.
         executor: name of the executor, for the runs' tags.
+
+    Raises:
+        StoreError: the home or its records cannot be used.
     """
 
     def __init__(self, home: Home, subject: ParentRun, executor: str) -> None:
         self.home = home
         self.subject = subject
         self.executor = executor
-        self.client = open_client(home, create=True)
         self._provenance = provenance.tags()
-        self._experiment = self._find_experiment()
-        self.parent = self._find_parent()
+        # One driver at a time where something is made that has to be there once.
+        with home.critical():
+            self.client = open_client(home, create=True)
+            self._experiment = self._find_experiment()
+            self.custody = Custody(home, self.client, self._experiment, self._is_finished)
+            try:
+                self.recovered = self.custody.take_over()
+                self.parent = self._find_parent()
+            except BaseException:
+                self.custody.close(0.0)
+                raise
         self._runs: dict[str, str] = {}
         self._attempts: dict[str, int] = {}
 
@@ -171,15 +191,16 @@ class Tracker:
         )
 
     def _find_parent(self) -> str:
-        digest = self.subject.digest()
-        query = f"tags.{schema.KIND} = '{self.subject.kind}' and tags.{schema.PLAN_DIGEST} = '{digest}'"
+        subject = self.subject
+        digest = subject.digest()
+        query = f"tags.{schema.KIND} = '{subject.kind}' and tags.{schema.PLAN_DIGEST} = '{digest}'"
         found = self.client.search_runs([self._experiment], query, max_results=1)
         if found:
             run_id = str(found[0].info.run_id)
+            self.custody.adopt(_PARENT, run_id)
             self.client.update_run(run_id, status="RUNNING")
-            self.client.set_tag(run_id, schema.STATUS, schema.RUNNING)
+            self.custody.write(_PARENT, "tags", {"tags": {schema.STATUS: schema.RUNNING}})
             return run_id
-        subject = self.subject
         tags = {
             **self._common_tags(subject.kind),
             schema.PLAN_DIGEST: digest,
@@ -187,79 +208,102 @@ class Tracker:
             "mlflow.note.content": subject.title,
         }
         run = self.client.create_run(self._experiment, run_name=f"{subject.id} | {subject.profile}", tags=tags)
-        self._artifact(run.info.run_id, subject.file, json.dumps(subject.document, indent=1).encode())
+        self.custody.adopt(_PARENT, str(run.info.run_id))
+        self._artifact(_PARENT, subject.file, json.dumps(subject.document, indent=1).encode())
         return str(run.info.run_id)
 
     def close(self, status: str, reason: str = "") -> None:
-        """End the parent run; a run that is found finished again keeps its record."""
-        self.client.set_tag(self.parent, schema.STATUS, status)
-        self.client.set_tag(self.parent, schema.STATUS_REASON, reason[:_LONGEST_TAG])
-        self.client.set_terminated(self.parent, "FINISHED" if status == schema.COMPLETE else "FAILED")
+        """End the parent run, wait until the store has everything, and give up the trials; a run that is found
+        finished again keeps its record.
 
-    def close_orphans(self) -> int:
-        """Close trial runs left RUNNING by a driver that is gone (the caller holds the home's lock, so none is
-        alive)."""
-        orphans = list(
-            search(self.client, f"tags.{schema.KIND} = '{schema.TRIAL_RUN}' and attributes.status = 'RUNNING'")
-        )
+        Raises:
+            StoreError: the store is away for long; what waits is on the disk.
+        """
+        mlflow_status = "FINISHED" if status == schema.COMPLETE else "FAILED"
+        try:
+            self._end(_PARENT, None, status, mlflow_status, reason, always=True)
+        finally:
+            self.custody.close()
+
+    def close_orphans(self, key: str | None = None) -> int:
+        """Close trial runs (of one trial) left RUNNING by a driver that is gone; those of live drivers are left."""
+        one = f" and tags.{schema.TRIAL_KEY} = '{key}'" if key else ""
+        query = f"tags.{schema.KIND} = '{schema.TRIAL_RUN}' and attributes.status = 'RUNNING'{one}"
+        # First the runs, then the leases: a run that is begun between the two is not seen.
+        running = list(search(self.client, query))
+        live = self.custody.leases.live() if running and key is None else set()
+        orphans = [run for run in running if run.data.tags.get(schema.TRIAL_KEY) not in live]
         for run in orphans:
-            self._end(run.info.run_id, schema.INTERRUPTED, "KILLED", "its driver ended before it did")
+            self.custody.end(run.info.run_id, schema.INTERRUPTED, "KILLED", "its driver ended before it did")
         return len(orphans)
+
+    # ---- who trains ------------------------------------------------------------------------------
+
+    def claim(self, key: str) -> Claim:
+        """Ask for a trial before it is trained, so that no other driver trains it meanwhile."""
+        return self.custody.claim(key)
+
+    def refused(self, run: str) -> str:
+        """Why a run must not count, by what :meth:`log` gave for it; empty where nothing is known against it."""
+        return self.custody.spool.refused(run)
+
+    def _is_finished(self, key: str) -> bool:
+        query = f"{_WHOLE} and tags.{schema.TRIAL_KEY} = '{key}'"
+        return next(search(self.client, query), None) is not None
 
     # ---- trials ----------------------------------------------------------------------------------
 
     def log(self, trial: Trial, report: Report, more: Sequence[Point] = ()) -> str:
         """Write one report, and ``more`` beside its points; opens the trial's run with its first, closes it with its
-        last. Returns the run's id."""
+        last. Returns the run's id (this side's own while the store has given it none)."""
         if report.first or trial.key not in self._runs:
             self._open(trial, report)
-        run_id = self._runs[trial.key]
-        from mlflow.entities import Metric
-
+        run = self._runs[trial.key]
         now = int(time.time() * 1000)
-        metrics = [Metric(p.name, p.value, now, p.step) for p in (*report.points, *more)]
-        metrics += [Metric(schema.cost(name), value, now, report.iteration) for name, value in report.costs.items()]
-        for start in range(0, len(metrics), _BATCH):
-            self.client.log_batch(run_id, metrics=metrics[start : start + _BATCH])
-        if not report.over:
-            return run_id
-        if report.history is not None:
-            self._arrays(run_id, schema.HISTORY_FILE, report.history)
-        if report.diverged:
-            self._end(run_id, schema.DIVERGED, "FAILED", report.diverged)
-        else:
-            status = schema.COMPLETE if trial.config.record.test else schema.VALIDATED
-            self._end(run_id, status, "FINISHED", "")
-        del self._runs[trial.key]
-        return run_id
+        metrics = [[p.name, p.value, now, p.step] for p in (*report.points, *more)]
+        metrics += [[schema.cost(name), value, now, report.iteration] for name, value in report.costs.items()]
+        self.custody.write(run, "metrics", {"metrics": metrics})
+        if report.over:
+            if report.history is not None:
+                self._arrays(run, schema.HISTORY_FILE, report.history)
+            if report.diverged:
+                self._end(run, trial.key, schema.DIVERGED, "FAILED", report.diverged)
+            else:
+                status = schema.COMPLETE if trial.config.record.test else schema.VALIDATED
+                self._end(run, trial.key, status, "FINISHED", "")
+            del self._runs[trial.key]
+        return self.custody.spool.run_id(run)
 
     def prune(self, trial: Trial, reason: str) -> None:
         """Close the run of a trial that was stopped because others are better."""
-        self._end(self._runs.pop(trial.key), schema.PRUNED, "FINISHED", reason)
+        self._end(self._runs.pop(trial.key), trial.key, schema.PRUNED, "FINISHED", reason)
 
     def suspend(self, trial: Trial, reason: str) -> None:
         """Close the run of a trial that was stopped at a checkpoint, to be taken up later."""
-        self._end(self._runs.pop(trial.key), schema.INTERRUPTED, "KILLED", reason)
+        self._end(self._runs.pop(trial.key), trial.key, schema.INTERRUPTED, "KILLED", reason)
 
     def fail(self, trial: Trial, reason: str, traceback: str) -> None:
         """Close the trial's run (opening one if it never reported) as failed, with why."""
         if trial.key not in self._runs:
             self._open(trial, None)
-        run_id = self._runs.pop(trial.key)
+        run = self._runs.pop(trial.key)
         if traceback:
-            self._artifact(run_id, schema.TRACEBACK_FILE, traceback.encode())
-        self._end(run_id, schema.FAILED, "FAILED", reason)
+            self._artifact(run, schema.TRACEBACK_FILE, mask(traceback).encode())
+        self._end(run, trial.key, schema.FAILED, "FAILED", reason)
 
     def close_open(self, status: str, reason: str) -> None:
         """Close every trial run that is still open, as killed."""
-        for run_id in self._runs.values():
-            self._end(run_id, status, "KILLED", reason)
+        for key, run in self._runs.items():
+            self._end(run, key, status, "KILLED", reason)
         self._runs.clear()
 
     def _open(self, trial: Trial, report: Report | None) -> None:
         stale = self._runs.pop(trial.key, None)
         if stale is not None:
-            self._end(stale, schema.INTERRUPTED, "KILLED", "its worker ended; another attempt took over")
+            reason = "its worker ended; another attempt took over"
+            self._end(stale, None, schema.INTERRUPTED, "KILLED", reason)
+        elif not self.custody.leases.owns(trial.key):
+            self.claim(trial.key)
         attempt = self._attempts[trial.key] = self._attempts.get(trial.key, 0) + 1
         config = trial.config
         worker = dict(report.worker) if report else {}
@@ -282,16 +326,15 @@ class Tracker:
             **trial.tags,
             "mlflow.parentRunId": self.parent,
         }
-        run = self.client.create_run(self._experiment, run_name=trial.label, tags=tags)
-        run_id = str(run.info.run_id)
+        run = uuid.uuid4().hex
+        now = int(time.time() * 1000)
+        body = {"experiment": self._experiment, "name": trial.label, "tags": tags, "time": now, "key": trial.key}
+        self.custody.write(run, CREATE, body)
         plain = config.to_dict()
-        from mlflow.entities import Param
-
-        params = [Param(name, str(value)[:_LONGEST_PARAM]) for name, value in flatten(plain).items()]
-        for start in range(0, len(params), 100):
-            self.client.log_batch(run_id, params=params[start : start + 100])
-        self._artifact(run_id, schema.CONFIG_FILE, json.dumps(plain, indent=1).encode())
-        self._runs[trial.key] = run_id
+        params = {name: str(value)[:_LONGEST_PARAM] for name, value in flatten(plain).items()}
+        self.custody.write(run, "params", {"params": params})
+        self._artifact(run, schema.CONFIG_FILE, json.dumps(plain, indent=1).encode())
+        self._runs[trial.key] = run
 
     def _common_tags(self, kind: str) -> dict[str, str]:
         return {
@@ -302,29 +345,27 @@ class Tracker:
             **self._provenance,
         }
 
-    def _end(self, run_id: str, status: str, mlflow_status: str, reason: str) -> None:
-        self.client.set_tag(run_id, schema.STATUS, status)
-        if reason:
-            self.client.set_tag(run_id, schema.STATUS_REASON, reason[:_LONGEST_TAG])
-        self.client.set_terminated(run_id, mlflow_status)
+    def _end(
+        self, run: str, key: str | None, status: str, mlflow_status: str, reason: str, *, always: bool = False
+    ) -> None:
+        """End a run; with ``key``, its trial is over here, too. ``always`` writes an empty reason over an old one."""
+        tags = {schema.STATUS: status, **({schema.STATUS_REASON: reason} if reason or always else {})}
+        body: dict[str, Any] = {"status": mlflow_status, "tags": tags, "time": int(time.time() * 1000)}
+        if status in (schema.COMPLETE, schema.VALIDATED) and key is not None:
+            body.update(key=key, counts=True)
+        self.custody.write(run, END, body)
+        if key is not None:
+            self.custody.let_go(key)
 
     # ---- artifacts -------------------------------------------------------------------------------
 
-    def _artifact(self, run_id: str, name: str, content: bytes) -> None:
-        with _named_file(name) as path:
-            path.write_bytes(content)
-            self.client.log_artifact(run_id, str(path))
+    def _artifact(self, run: str, name: str, content: bytes) -> None:
+        self.custody.write(run, "artifact", {"name": name}, content)
 
-    def _arrays(self, run_id: str, name: str, arrays: Mapping[str, np.ndarray]) -> None:
-        with _named_file(name) as path:
-            np.savez_compressed(path, allow_pickle=False, **{key: np.asarray(value) for key, value in arrays.items()})
-            self.client.log_artifact(run_id, str(path))
-
-
-@contextmanager
-def _named_file(name: str) -> Iterator[Path]:
-    with tempfile.TemporaryDirectory() as folder:
-        yield Path(folder) / name
+    def _arrays(self, run: str, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, allow_pickle=False, **{key: np.asarray(value) for key, value in arrays.items()})
+        self._artifact(run, name, buffer.getvalue())
 
 
 def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -113,15 +113,16 @@ def test_the_heartbeat_renews_tells_what_is_lost_and_gives_back(tmp_path: Path) 
     one = Leases(f"sqlite:///{tmp_path}/leases.db", presence, seconds=0.6)
     other = driver(tmp_path, Clock())
     told = threading.Event()
-    with one.kept(lambda lost: told.set() if lost == {"k"} else None):
-        one.acquire("k")
-        one.acquire("l")
-        before = {lease.key: lease.expires for lease in one.all()}
-        with other._transaction() as (connection, _):
-            row = other._table.c.trial_key == "k"
-            connection.execute(other._table.update().where(row).values(owner="thief", token=2))
-        assert told.wait(10.0)
-        assert {lease.key: lease.expires for lease in other.all()}["l"] > before["l"]
+    one.start(lambda lost: told.set() if lost == {"k"} else None)
+    one.acquire("k")
+    one.acquire("l")
+    before = {lease.key: lease.expires for lease in one.all()}
+    with other._transaction() as (connection, _):
+        row = other._table.c.trial_key == "k"
+        connection.execute(other._table.update().where(row).values(owner="thief", token=2))
+    assert told.wait(10.0)
+    assert {lease.key: lease.expires for lease in other.all()}["l"] > before["l"]
+    one.stop()
     assert [lease.key for lease in other.all()] == ["k"]
 
 

@@ -267,7 +267,7 @@ def test_a_diverged_trial_is_said_and_not_counted(tmp_path: Path) -> None:
 def test_a_failed_trial_has_its_traceback_in_the_record(tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     planned = plan()
-    tracker = Tracker(home, planned, "test")
+    tracker = Tracker(home, planned.parent_run(), "test")
     tracker.fail(planned.trials[0], "ValueError: bad", "Traceback...\nValueError: bad\n")
     (found,) = search(tracker.client, f"tags.{schema.KIND} = '{schema.TRIAL_RUN}'")
     assert (found.info.status, found.data.tags[schema.STATUS]) == ("FAILED", schema.FAILED)
@@ -278,7 +278,7 @@ def test_a_failed_trial_has_its_traceback_in_the_record(tmp_path: Path) -> None:
 def test_a_second_attempt_closes_the_first_ones_run(tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     planned = plan()
-    tracker = Tracker(home, planned, "test")
+    tracker = Tracker(home, planned.parent_run(), "test")
     trial = planned.trials[0]
     for _ in range(2):
         tracker.log(trial, Report(trial.key, 1, 0.5, [], {"iterations": 1.0}, first=True))
@@ -337,8 +337,8 @@ def test_no_records_are_said_and_not_made(tmp_path: Path) -> None:
 
 
 def test_a_failure_event_is_recorded_and_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail_all(self: Any, tasks: Any, on_event: Any) -> None:
-        for task in tasks:
+    def fail_all(self: Any, source: Any, on_event: Any) -> None:
+        while (task := source.next()) is not None:
             on_event(Failure(task.key, "RuntimeError: boom", "Traceback"))
 
     monkeypatch.setattr("study.executors.local.LocalExecutor.run", fail_all)
