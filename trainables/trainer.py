@@ -19,6 +19,7 @@ from trainables.clock import FORWARD, MANIPULATION, PhaseClock
 from trainables.config import TrialConfig, data_set_of, method_of, tasks_of, trial_key
 from trainables.data.base import Split
 from trainables.data.loader import Batch, Loader, Order, sample_seeds, workers_for
+from trainables.data.ondisk import FileSplit, decoded
 from trainables.errors import CheckpointError, Diverged
 from trainables.history import History
 from trainables.methods import Counters, Method, StepLog, Update
@@ -189,6 +190,9 @@ class Trainer:
         for name, parameter in self.network.named_parameters():
             if not bool(torch.isfinite(parameter).all()):
                 raise Diverged(f"parameter {name}", self.iteration - 1)
+        if self._train_batches is not None:
+            self._train_batches.close()
+            self._train_batches = None
         for split in ("val", "test") if self.config.record.test else ("val",):
             self._evaluate_into_history(split)
         self.done = True
@@ -236,13 +240,21 @@ class Trainer:
 
     def _split(self, name: str) -> Split:
         if name not in self._splits:
-            self._splits[name] = data_set_of(self.config).open(self.config.data, self._data_root, name)
+            data_set, data = data_set_of(self.config), self.config.data
+            split = data_set.open(data, self._data_root, name)
+            if self.config.loading.cache and isinstance(split, FileSplit):
+                fingerprint = data_set.fingerprint(data)
+                split = decoded(split, self._data_root, data.name, name, fingerprint, self._workers)
+            self._splits[name] = split
         return self._splits[name]
 
     def _loader(self, split: str, order: Callable[[int], Order | None]) -> Loader:
-        loading = self.config.loading
-        workers = workers_for(loading, decodes=data_set_of(self.config).decodes)
-        return Loader(self._split(split), self._labels, order, workers, loading.prefetch)
+        return Loader(self._split(split), self._labels, order, self._workers, self.config.loading.prefetch)
+
+    @property
+    def _workers(self) -> int:
+        """Threads that decode samples."""
+        return workers_for(self.config.loading, decodes=data_set_of(self.config).decodes)
 
     def _to_device(self, batch: Batch) -> Batch:
         images, targets = batch

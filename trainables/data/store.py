@@ -83,13 +83,13 @@ def prepare(key: Key, root: Path, produce: Callable[[], Samples]) -> Path:
     try:
         if not _complete(key, root):
             root.mkdir(parents=True, exist_ok=True)
-            with _locked(root / f".{folder.name}.lock"):
+            with locked(root / f".{folder.name}.lock"):
                 if not _complete(key, root):
                     _build(key, root, produce)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         mend = "free some space or choose another data folder" if full else "choose a data folder that can be written"
-        raise DataError(f"{folder}: cannot be built: {_reason(error)}; {mend}") from None
+        raise DataError(f"{folder}: cannot be built: {reason(error)}; {mend}") from None
     return folder
 
 
@@ -128,7 +128,7 @@ def verify(root: Path) -> list[str]:
             try:
                 sound = _digest(path) == entry["sha256"]
             except OSError as error:
-                raise DataError(f"{path}: cannot be read: {_reason(error)}") from None
+                raise DataError(f"{path}: cannot be read: {reason(error)}") from None
             if not sound:
                 raise _damaged(root, path, "its checksum is wrong")
         checked.append(folder.name)
@@ -168,7 +168,7 @@ def _read_manifest(root: Path, folder: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise _damaged(root, path, "it is missing") from None
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {_reason(error)}") from None
+        raise DataError(f"{path}: cannot be read: {reason(error)}") from None
     except (ValueError, KeyError, TypeError, AttributeError):
         sound = False
     if not sound:
@@ -193,17 +193,18 @@ def _open(root: Path, path: Path, entry: Mapping[str, Any]) -> np.ndarray:
         # As a plain array over the map: indexing a np.memmap costs more than copying a small batch out of it.
         return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {_reason(error)}") from None
+        raise DataError(f"{path}: cannot be read: {reason(error)}") from None
 
 
 def _exists(folder: Path) -> bool:
     try:
         return folder.exists()
     except OSError as error:
-        raise DataError(f"{folder}: cannot be read: {_reason(error)}") from None
+        raise DataError(f"{folder}: cannot be read: {reason(error)}") from None
 
 
-def _reason(error: OSError) -> str:
+def reason(error: OSError) -> str:
+    """What the system says about it, in a few words."""
     return error.strerror or type(error).__name__
 
 
@@ -231,7 +232,7 @@ def _total(files: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """Hold an exclusive lock on a file, which ends with the process. The file stays: removing it would race."""
     with path.open("ab") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -261,9 +262,9 @@ def _build(key: Key, root: Path, produce: Callable[[], Samples]) -> None:
             _write(handle, json.dumps(manifest, indent=1, sort_keys=True).encode())
             _flush(handle)
         for inner in (*(building / split for split in key.samples), building):
-            _sync_folder(inner)
+            sync_folder(inner)
         building.rename(folder)
-        _sync_folder(root)
+        sync_folder(root)
     finally:
         shutil.rmtree(building, ignore_errors=True)
 
@@ -336,7 +337,7 @@ def _flush(handle: BinaryIO) -> None:
     os.fsync(handle.fileno())
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make the folder's entries last: on most file systems a rename is only on the disk once its folder is."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:

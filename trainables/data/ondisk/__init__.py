@@ -1,5 +1,6 @@
 """What the data sets that people have on disk share: a safe root, readers, splits of files, one base class."""
 
+from trainables.data.ondisk.cache import decoded
 from trainables.data.ondisk.config import HoldoutConfig, OnDiskConfig
 from trainables.data.ondisk.dataset import Layout, OnDisk, forget
 from trainables.data.ondisk.files import read_image, read_mat, read_mat_array, read_npy
@@ -16,6 +17,7 @@ __all__ = [
     "OnDisk",
     "OnDiskConfig",
     "Raw",
+    "decoded",
     "forget",
     "held_out",
     "hold_out",

@@ -73,6 +73,10 @@ class FileSplit:
     def __len__(self) -> int:
         return len(self.names)
 
+    def reading(self, load: Load) -> FileSplit:
+        """The same split, its samples read by ``load``."""
+        return FileSplit(self.names, self.labels, load, self._finish, self._on_bad, self._also)
+
     def batch(
         self, indices: np.ndarray, labels: Sequence[str], seeds: np.ndarray | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
