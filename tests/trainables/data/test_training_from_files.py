@@ -17,7 +17,6 @@ from trainables.data.ondisk import forget
 from trainables.presets import merge
 from trainables.trainer import Trainer
 
-
 SIZES = {"nyud": [48, 64], "pascal_context": [64, 64]}
 METRICS = {
     "nyud": {"semseg/miou", "depth/rmse", "normals/mean_angular_error", "edge/odsf"},
