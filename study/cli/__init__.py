@@ -67,6 +67,7 @@ for _command in (
     running.plan,
     running.run_command,
     searching.search_command,
+    searching.sensitivity_command,
     cluster.status,
     cluster.submit,
     cluster.logs,

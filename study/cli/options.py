@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from study.home import DEFAULT, VARIABLE, Home
 from trainables.errors import ConfigError
 
 if TYPE_CHECKING:
+    from study.executors import ExecutorSettings
     from study.plan import Plan
 
 FAILURES = 1
@@ -54,6 +55,24 @@ planning = options(
         "--set", "assignments", multiple=True, metavar="PATH=VALUE", help="Set a trial-config field in every trial."
     ),
     home_option,
+)
+running_options = options(
+    click.option("--executor", default="ray", show_default=True, help="ray, or local for plain worker processes."),
+    click.option(
+        "--cluster",
+        default="local",
+        show_default=True,
+        help="Where Ray runs: local starts it here, HOST:PORT joins that head's cluster, auto the one of $RAY_ADDRESS "
+        "or of this machine.",
+    ),
+    click.option(
+        "--workers",
+        type=click.IntRange(min=1),
+        help="Trials at a time (default: one per usable core; all of a cluster).",
+    ),
+    click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True),
+    click.option("--gpus-per-trial", type=click.FloatRange(min=0, min_open=True), default=1.0, show_default=True),
+    click.option("--quiet", is_flag=True, help="Print the table alone."),
 )
 format_option = click.option("--format", "form", type=click.Choice(FORMATS), default="text", show_default=True)
 as_json_option = click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
@@ -103,6 +122,16 @@ def studies(name: str) -> tuple[str, ...]:
 def usable_cores() -> int:
     """Cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
+def executor_settings(how: Mapping[str, Any]) -> ExecutorSettings:
+    """What the running options say of workers, GPUs and cluster."""
+    from study.executors import ExecutorSettings
+
+    here = usable_cores() if how["cluster"] == "local" else 0
+    return ExecutorSettings(
+        workers=how["workers"] or here, gpus_per_trial=how["gpus_per_trial"], cluster=how["cluster"]
+    )
 
 
 def home_hint(home: Path | None) -> str:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 
+from study.addresses import mask
 from study.cli.options import (
     FAILURES,
     INTERRUPTED,
     assigned,
     example,
+    executor_settings,
     home_hint,
     home_option,
     json_option,
     planning,
     plans_of,
     print_json,
+    running_options,
     screen,
     table_text,
     usable_cores,
@@ -52,50 +56,40 @@ def plan(
     epilog=example("mtl-study run table4_d5", "mtl-study run table4_d5 --seeds 5 --set train.budget.amount=1000"),
 )
 @planning
-@click.option("--executor", default="ray", show_default=True, help="ray, or local for plain worker processes.")
-@click.option(
-    "--cluster",
-    default="local",
-    show_default=True,
-    help="Where Ray runs: local starts it here, HOST:PORT joins that head's cluster, auto the one of $RAY_ADDRESS or "
-    "of this machine.",
-)
-@click.option(
-    "--workers", type=click.IntRange(min=1), help="Trials at a time (default: one per usable core; all of a cluster)."
-)
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-@click.option("--gpus-per-trial", type=click.FloatRange(min=0, min_open=True), default=1.0, show_default=True)
-@click.option("--quiet", is_flag=True, help="Print the table alone.")
+@running_options
 def run_command(
     study: str,
     profile: str | None,
     seeds: int | None,
     assignments: tuple[str, ...],
     home: Path | None,
-    executor: str,
-    cluster: str,
-    workers: int | None,
-    device: str,
-    gpus_per_trial: float,
-    quiet: bool,
+    **how: Any,
 ) -> int:
     """Train what a study lacks, then print its table. Run again, it takes up what was interrupted and skips what is
     finished."""
+    return run_plans(plans_of(study, profile, seeds, assignments), home, how)
+
+
+def run_plans(plans: Sequence[Plan], home: Path | None, how: Mapping[str, Any]) -> int:
+    """Run studies one after another as the running options say, and print each one's table; the exit code."""
     from analysis.delta_m import delta_m
-    from study.executors import ExecutorSettings
     from study.runner import run_study
 
-    plans = plans_of(study, profile, seeds, assignments)
     where = Home.locate(home)
-    console = Console(stderr=True, quiet=quiet)
-    here = usable_cores() if cluster == "local" else 0
-    settings = ExecutorSettings(workers=workers or here, gpus_per_trial=gpus_per_trial, cluster=cluster)
+    console = Console(stderr=True, quiet=how["quiet"])
+    settings = executor_settings(how)
     failed = False
     for planned in plans:
         outcome = run_study(
-            planned, where, executor=executor, settings=settings, device=device, console=console, gain=delta_m
+            planned,
+            where,
+            executor=how["executor"],
+            settings=settings,
+            device=how["device"],
+            console=console,
+            gain=delta_m,
         )
-        _say_outcome(outcome, planned, console)
+        _say_outcome(outcome, planned, console, home)
         failed |= bool(outcome.failures)
         if outcome.interrupted:
             console.print("stopped; the same command goes on where it was", highlight=False)
@@ -107,12 +101,13 @@ def run_command(
     return FAILURES if failed else 0
 
 
-def _say_outcome(outcome: Outcome, planned: Plan, console: Console) -> None:
+def _say_outcome(outcome: Outcome, planned: Plan, console: Console, home: Path | None) -> None:
     total = len(planned.trials)
     counts = f"{total} trials, {outcome.found} found finished, {outcome.trained} trained"
     console.print(f"{planned.spec.id} at profile {planned.profile}: {counts}", highlight=False)
     for label, reason in outcome.failures:
-        click.echo(f"failed: {label}: {reason}", err=True)
+        click.echo(f"failed: {label}: {mask(reason)}", err=True)
+        click.echo(f"  to repeat it: mtl-study trial {outcome.configs[label]}{home_hint(home)}", err=True)
 
 
 @click.command(

@@ -15,17 +15,20 @@ from study.cli.options import (
     INTERRUPTED,
     assigned,
     example,
+    executor_settings,
     home_hint,
     home_option,
     json_option,
     options,
     print_json,
     profile_option,
+    running_options,
     screen,
     table_text,
     usable_cores,
     write_study_report,
 )
+from study.cli.running import run_plans
 from study.home import Home
 from trainables.errors import ConfigError
 
@@ -65,11 +68,7 @@ _budget = options(
 @click.option("--storage", help="Optuna's storage by URL, or journal:PATH (else $MTL_STUDY_OPTUNA, else the home's).")
 @click.option("--no-final", is_flag=True, help="Do not train the winners on fresh seeds.")
 @click.option("--plan", "plan_only", is_flag=True, help="Show spaces, trials, passes and time. Trains nothing.")
-@click.option("--executor", default="ray", show_default=True, help="ray, or local for plain worker processes.")
-@click.option("--workers", type=click.IntRange(min=1), help="Trials at a time (default: one per usable core).")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-@click.option("--gpus-per-trial", type=click.FloatRange(min=0, min_open=True), default=1.0, show_default=True)
-@click.option("--quiet", is_flag=True, help="Print the table alone.")
+@running_options
 @home_option
 @json_option
 def search_command(search: str, *, home: Path | None, as_json: bool, plan_only: bool, **given: Any) -> int:
@@ -103,7 +102,6 @@ def _spec(search: str, given: dict[str, Any]) -> Any:
 
 def _run(planned: SearchPlan, where: Home, given: dict[str, Any], home: Path | None) -> int:
     from analysis.delta_m import delta_m
-    from study.executors import ExecutorSettings
     from study.search.engine import SearchOptions, run_search
     from study.search.limits import Limits
 
@@ -121,7 +119,7 @@ def _run(planned: SearchPlan, where: Home, given: dict[str, Any], home: Path | N
             final=not given["no_final"],
         ),
         executor=given["executor"],
-        settings=ExecutorSettings(workers=given["workers"] or usable_cores(), gpus_per_trial=given["gpus_per_trial"]),
+        settings=executor_settings(given),
         device=given["device"],
         console=console,
     )
@@ -203,4 +201,51 @@ def _show_plan(planned: SearchPlan, where: Home, workers: int, *, as_json: bool)
         "workers if no trial were stopped, baseline, defaults and winners not counted"
     )
     screen().print(table)
+    return 0
+
+
+@click.command(
+    "sensitivity",
+    epilog=example(
+        "mtl-study sensitivity tune_selective", "mtl-study sensitivity tuned --only cagrad --plan"
+    ),
+)
+@click.argument("search")
+@profile_option
+@click.option("--seeds", type=click.IntRange(min=1), help="Number of replicates instead of the profile's.")
+@click.option("--set", "assignments", multiple=True, metavar="PATH=VALUE", help="Set a trial-config field everywhere.")
+@click.option("--only", help="Contenders, by id, with commas between.")
+@click.option("--plan", "plan_only", is_flag=True, help="Show the cells. Trains nothing.")
+@running_options
+@home_option
+@json_option
+def sensitivity_command(
+    search: str,
+    profile: str | None,
+    seeds: int | None,
+    assignments: tuple[str, ...],
+    only: str | None,
+    *,
+    plan_only: bool,
+    home: Path | None,
+    as_json: bool,
+    **given: Any,
+) -> int:
+    """Vary each knob of a search's spaces around the defaults, one at a time, and print what each makes of Delta_m."""
+    from study.overview import plan_overview
+    from study.search.sensitivity import sensitivity_plan
+    from study.search.spec import load_search
+
+    spec = load_search(search)
+    planned = sensitivity_plan(
+        spec.restricted(only.split(",")) if only else spec, profile, seeds, assigned(assignments)
+    )
+    where = Home.locate(home)
+    if not plan_only:
+        return run_plans([planned], home, given)
+    overview = plan_overview([planned], where, given["workers"] or usable_cores())
+    if as_json:
+        print_json(overview.to_dict())
+    else:
+        overview.print(screen())
     return 0

@@ -7,6 +7,7 @@ import warnings
 
 import optuna
 
+from study.addresses import mask
 from study.home import Home
 from trainables.errors import StoreError
 
@@ -42,22 +43,9 @@ def open_storage(home: Home, given: str | None = None) -> optuna.storages.BaseSt
             return optuna.storages.RDBStorage(url, engine_kwargs=_engine(url))
     except (OSError, ValueError, ImportError, RuntimeError, SQLAlchemyError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise StoreError(f"search storage {masked(url)}: cannot be opened: {first}") from None
+        raise StoreError(f"search storage {mask(url)}: cannot be opened: {mask(first)}") from None
 
 
 def _engine(url: str) -> dict[str, object]:
     # Wait for another process's write instead of failing at once.
     return {"connect_args": {"timeout": 20}} if url.startswith("sqlite:") else {"pool_pre_ping": True}
-
-
-def masked(url: str) -> str:
-    """A URL without its password, for messages and records."""
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError
-
-    if url.startswith("journal:"):
-        return url
-    try:
-        return make_url(url).render_as_string(hide_password=True)
-    except ArgumentError:
-        return "(not a database URL)"

@@ -10,7 +10,8 @@ from contests import SPEC, little
 from study.home import Home
 from study.search import load_search, plan_search, search_names
 from study.search.limits import Limits, Patience
-from study.search.storage import masked, open_storage, storage_url
+from study.search.sensitivity import sensitivity_plan
+from study.search.storage import open_storage, storage_url
 from study.spec import profiles
 from trainables.errors import ConfigError, StoreError
 from trainables.methods import METHODS
@@ -118,12 +119,11 @@ def test_storage_by_file_by_journal_and_by_environment(tmp_path: Path, monkeypat
 
 
 def test_passwords_are_not_repeated(tmp_path: Path) -> None:
-    assert masked("postgresql://me:secret@host/db") == "postgresql://me:***@host/db"
     with pytest.raises(StoreError, match="search storage") as caught:
         open_storage(Home(tmp_path), "postgresql+nodriver://me:secret@host/db")
     assert "secret" not in str(caught.value)
-    with pytest.raises(StoreError, match="not a database URL"):
-        open_storage(Home(tmp_path), "secret")
+    with pytest.raises(StoreError, match="search storage nothing: cannot be opened"):
+        open_storage(Home(tmp_path), "nothing")
 
 
 def test_limits_of_an_invocation() -> None:
@@ -136,3 +136,18 @@ def test_limits_of_an_invocation() -> None:
     patience.used(3600.0)
     assert patience.out_of() == "its 1 GPU-hours are used"
     assert said == []
+
+
+def test_sensitivity_varies_one_field_around_the_defaults() -> None:
+    plan = sensitivity_plan(load_search("tuned").restricted(["selective", "cagrad"]), "cpu", seeds=1)
+    rows = {row.id: row.trials[0].config for row in plan.rows if row.id != "single_task"}
+    default = rows["selective"].canonical()
+    for name, config in rows.items():
+        if name.startswith("selective_"):
+            assert config.canonical() != default
+            assert config.canonical().keys() == default.keys()
+    betas = {rows[name].method.beta for name in rows if "beta" in name}  # type: ignore[attr-defined]
+    assert betas == {2.5e-4, 5e-4, 2e-3, 4e-3}
+    assert "selective_method_grouping_random" not in rows  # it needs a number of groups, which no default gives
+    assert {config.method.name for config in rows.values()} == {"selective", "cagrad"}
+    assert len({cell.key for row in plan.rows for cell in row.trials}) == plan.named  # no two rows are one trial

@@ -1,0 +1,169 @@
+"""Real searches: real training, real MLflow, real Optuna storage, real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from contests import SPEC
+from optuna.trial import TrialState
+
+from study import schema
+from study.cli import run
+from study.home import Home
+from study.search.contest import DELTA_M, POINT, RUN_ID, STATUS, TRIAL_KEY
+from study.search.storage import open_storage
+from study.tracking import open_client, search
+
+pytestmark = pytest.mark.slow
+
+REAL = (
+    SPEC.replace("pruner: {name: none}", "pruner: {name: asha, reduction: 2}")
+    .replace("sampler: {name: random}", "sampler: {name: tpe, startup: 3}")
+    .replace("trials: 12", "trials: 6")
+)
+
+
+def write(folder: Path, text: str = REAL) -> Path:
+    path = folder / "little.yaml"
+    path.write_text(text)
+    return path
+
+
+def arguments(spec: Path, home: Path, *more: str) -> list[str]:
+    return ["search", str(spec), "--executor", "local", "--workers", "1", "--home", str(home), "--quiet", *more]
+
+
+def proposed(home: Path) -> list[tuple[str, str, float | None, str]]:
+    """Point, status, value and key of every trial of the search, in order."""
+    storage = open_storage(Home(home))
+    [study] = optuna.get_all_study_names(storage)
+    trials = optuna.load_study(study_name=study, storage=storage).get_trials()
+    assert not [t for t in trials if t.state in (TrialState.RUNNING, TrialState.WAITING)]
+    attributes = [t.user_attrs for t in trials if POINT in t.user_attrs]
+    return [(a[POINT], a[STATUS], a.get(DELTA_M), a[TRIAL_KEY]) for a in attributes]
+
+
+def trial_runs(home: Path) -> list[Any]:
+    return [
+        run
+        for run in search(open_client(Home(home)), f"tags.{schema.KIND} = '{schema.TRIAL_RUN}'")
+        if schema.OPTUNA_NUMBER in run.data.tags
+    ]
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A search that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("calm")
+    assert run(arguments(write(folder), folder / "home")) == 0
+    return folder / "home"
+
+
+def test_storage_records_and_keys_point_at_one_another(calm: Path) -> None:
+    storage = open_storage(Home(calm))
+    [name] = optuna.get_all_study_names(storage)
+    runs = {run.info.run_id: run for run in trial_runs(calm)}
+    trained = 0
+    for trial in optuna.load_study(study_name=name, storage=storage).get_trials():
+        own = runs[trial.user_attrs[RUN_ID]]
+        tags = own.data.tags
+        assert tags[schema.TRIAL_KEY] == trial.user_attrs[TRIAL_KEY]
+        assert json.loads(tags[schema.POINT]) == json.loads(trial.user_attrs[POINT])
+        assert tags[schema.OPTUNA_STUDY] == name
+        if tags[schema.OPTUNA_NUMBER] == str(trial.number):
+            trained += 1
+            assert own.data.metrics["objective/delta_m"] == pytest.approx(trial.value)
+            assert tags[schema.STATUS] == trial.user_attrs[STATUS]
+    assert trained == len(runs) == 6
+
+
+def test_the_test_split_is_not_looked_at_before_the_winner_is_chosen(calm: Path) -> None:
+    for record in trial_runs(calm):
+        assert not [name for name in record.data.metrics if name.startswith("test/")]
+        assert [name for name in record.data.metrics if name.startswith("val/")]
+
+
+def test_the_table_has_defaults_beside_tuned_on_fresh_seeds(calm: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["table", "little", "--home", str(calm), "--format", "json"]) == 0
+    text = capsys.readouterr().out
+    assert "GD, default" in text
+    winner = max((p for p in proposed(calm) if p[1] == schema.VALIDATED), key=lambda p: p[2] or 0.0)
+    default = json.loads(proposed(calm)[0][0])
+    assert ("GD, tuned" in text) or json.loads(winner[0]) == default
+
+
+def test_run_again_nothing_is_trained(calm: Path) -> None:
+    before = len(list(search(open_client(Home(calm)), f"tags.{schema.KIND} = '{schema.TRIAL_RUN}'")))
+    assert run(arguments(calm.parent / "little.yaml", calm)) == 0
+    assert len(list(search(open_client(Home(calm)), f"tags.{schema.KIND} = '{schema.TRIAL_RUN}'"))) == before
+
+
+def test_a_larger_budget_goes_on_with_the_same_trials(calm: Path, tmp_path: Path) -> None:
+    import shutil
+
+    home = tmp_path / "home"
+    shutil.copytree(calm, home)
+    first = proposed(calm)
+    assert run(arguments(calm.parent / "little.yaml", home, "--trials", "8", "--no-final")) == 0
+    assert proposed(home)[:6] == first
+    assert len(proposed(home)) == 8
+
+
+def start(spec: Path, home: Path) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3]), "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "study", *arguments(spec, home)]
+    command.remove("--quiet")
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def test_a_driver_killed_and_started_again_ends_with_the_trials_of_a_calm_one(calm: Path, tmp_path: Path) -> None:
+    spec, home = write(tmp_path), tmp_path / "home"
+    for line_to_die_after in ("trial 1 ", "trial 3 "):
+        driver = start(spec, home)
+        assert driver.stderr is not None
+        for line in driver.stderr:
+            if line_to_die_after in line:
+                break
+        time.sleep(0.05)
+        os.killpg(driver.pid, signal.SIGKILL)
+        driver.wait()
+    assert run(arguments(spec, home)) == 0
+    assert proposed(home) == proposed(calm)
+    runs = trial_runs(home)
+    ended = [r.data.tags[schema.TRIAL_KEY] for r in runs if r.info.status == "FINISHED"]
+    assert len(ended) == len(set(ended)) == 6
+    assert not [r for r in runs if r.info.status == "RUNNING"]
+
+
+def test_interrupted_once_it_finishes_what_runs_and_goes_on_later(calm: Path, tmp_path: Path) -> None:
+    spec, home = write(tmp_path), tmp_path / "home"
+    driver = start(spec, home)
+    assert driver.stderr is not None
+    said = []
+    for line in driver.stderr:
+        said.append(line)
+        if "trial 1 " in line:
+            os.killpg(driver.pid, signal.SIGINT)
+    assert driver.wait() == 130
+    assert any("Ctrl-C again stops them at their next checkpoint" in line for line in said)
+    assert 2 <= len(proposed(home)) < 6
+    assert run(arguments(spec, home)) == 0
+    assert proposed(home) == proposed(calm)
+
+
+@pytest.mark.ray
+def test_the_same_search_on_ray_makes_the_same_trials(calm: Path, tmp_path: Path) -> None:
+    spec, home = write(tmp_path), tmp_path / "home"
+    command = arguments(spec, home, "--no-final")
+    command[command.index("local")] = "ray"
+    assert run(command) == 0
+    assert proposed(home) == proposed(calm)
