@@ -30,6 +30,7 @@ base:
   tasks: {include: [normal, depth_zbuffer]}
   train: {batch_size: 2, budget: {amount: 6}}
   record: {eval_every: 3, points: 3}
+baseline: gd
 rows:
   - {id: gd, label: GD, set: {method: gd}}
   - {id: selective, label: Selective, set: {method: {name: selective, beta: 0.5}}}
@@ -81,8 +82,8 @@ def test_a_node_lost_in_the_middle_loses_nothing(
     home = Home(tmp_path / "home")
     home.require()
     tasks = []
-    for seed in range(3):
-        config = load_trial(merge(tiny, {"method": "gd", "seed": seed, "train": {"budget": {"amount": 12}}}))
+    for seed in range(2):
+        config = load_trial(merge(tiny, {"method": "gd", "seed": seed, "train": {"budget": {"amount": 300}}}))
         key = trial_key(config)
         tasks.append(TrialTask(key, config.to_dict(), str(data_root), str(tmp_path / f"{key}.ckpt")))
     second = nodes.add_node(num_cpus=1, object_store_memory=SMALL_STORE)
@@ -104,14 +105,14 @@ def test_a_node_lost_in_the_middle_loses_nothing(
             nodes.remove_node(second, allow_graceful=False)
 
     settings = ExecutorSettings(
-        workers=2, chunk_seconds=0.0, checkpoint_seconds=0.0, max_failures=2, cluster=nodes.address
+        workers=2, chunk_seconds=0.1, checkpoint_seconds=0.0, max_failures=2, cluster=nodes.address
     )
     TuneExecutor(settings, home).run(Listed(tasks), on_event)
     assert lost
     assert failures == []
     assert set(reports) == {task.key for task in tasks}
     assert all(got[-1].done for got in reports.values())
-    assert sum(attempts.values()) == 4, "one trial was taken up again by the node that was left"
+    assert sum(attempts.values()) == 3, "one trial was taken up again by the node that was left"
     for task in tasks:
         alone = Session(TrialTask(task.key, task.config, task.data_root)).advance(1e9)
         assert [(p.name, p.step, p.value) for r in reports[task.key] for p in r.points] == [
