@@ -24,7 +24,9 @@ def claims_section(records: Records, verdicts: pd.DataFrame | None) -> str:
         return ""
     study = records.plan.study
     comparisons = verdicts[verdicts["level"] == "comparison"]
-    here = comparisons[comparisons["study"].map(lambda names: study in str(names).split(", "))]
+    # Without a comparison, pandas would take the empty mask of objects for a list of no columns.
+    mine = comparisons["study"].map(lambda names: study in str(names).split(", ")).astype(bool)
+    here = comparisons[mine]
     ids = list(dict.fromkeys(here["claim"]))
     if not ids:
         return ""
