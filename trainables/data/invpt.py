@@ -155,15 +155,21 @@ def finish(
     return picture, out
 
 
+_BYTES = np.arange(256, dtype=np.float32) * np.float32(2.0 / 255.0) - np.float32(1.0)
+"""What each byte of a stored normal stands for."""
+
+
 def unit_normals(stored: np.ndarray, valid: Literal["unit", "nonzero"]) -> np.ndarray:
     """Bytes or floats (H, W, 3) -> float32 unit vectors, zero where there is no normal."""
-    vectors = stored.astype(np.float32)
     if stored.dtype == np.uint8:
-        vectors = vectors * np.float32(2.0 / 255.0) - np.float32(1.0)
-    vectors = np.nan_to_num(vectors, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
-    length = np.sqrt(np.square(vectors).sum(axis=-1, keepdims=True))
+        vectors = np.take(_BYTES, stored)
+    else:
+        vectors = np.nan_to_num(stored.astype(np.float32), copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+    x, y, z = vectors[..., 0], vectors[..., 1], vectors[..., 2]
+    length = np.sqrt(x * x + y * y + z * z)
     sound = (length >= 0.5) & (length <= 1.5) if valid == "unit" else length > 1e-6
-    return np.where(sound, vectors / np.maximum(length, np.float32(1e-6)), np.float32(0.0))
+    vectors *= np.where(sound, np.float32(1.0) / np.maximum(length, np.float32(1e-6)), np.float32(0.0))[..., None]
+    return vectors
 
 
 def _only_with_people(label: str, part: np.ndarray) -> np.ndarray:

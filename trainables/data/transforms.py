@@ -111,7 +111,7 @@ def draw_view(
         left = int(rng.integers(width - crop[1] + 1))
         if semseg is None or config.crop_max_ratio >= 1:
             break
-        part = semseg[rows[top : top + crop[0], None], columns[None, left : left + crop[1]]]
+        part = np.take(np.take(semseg, rows[top : top + crop[0]], axis=0), columns[left : left + crop[1]], axis=1)
         if _mixed(part, config.crop_max_ratio):
             break
     return View((height, width), top, left, crop, bool(rng.random() < config.flip), scale)
@@ -135,8 +135,8 @@ def take(array: np.ndarray, view: View) -> np.ndarray:
     columns = nearest(array.shape[1], view.size[1])[view.left : view.left + view.crop[1]]
     if view.flip:
         columns = columns[::-1]
-    taken: np.ndarray = array[rows[:, None], columns[None, :]]
-    return taken
+    # Rows first: whole ones are copied at once, and the columns are then picked from few of them.
+    return np.take(np.take(array, rows, axis=0), columns, axis=1)
 
 
 def adapt(part: np.ndarray, kind: Kind, view: View, config: AugmentConfig) -> np.ndarray:
@@ -212,8 +212,13 @@ def photometric(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     table = np.clip(steps + brightness, 0, 255)
     if early:
         table = np.clip(table * contrast, 0, 255)
-    out = recolor(np.rint(table).astype(np.uint8)[image], saturation, hue)
-    return out if early or contrast == 1.0 else np.rint(np.clip(steps * contrast, 0, 255)).astype(np.uint8)[out]
+    out = recolor(_looked_up(image, table), saturation, hue)
+    return out if early or contrast == 1.0 else _looked_up(out, np.clip(steps * contrast, 0, 255))
+
+
+def _looked_up(image: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """Every value of an image replaced by the table's, rounded."""
+    return np.take(np.rint(table).astype(np.uint8), image)
 
 
 def recolor(image: np.ndarray, saturation: float, hue: float) -> np.ndarray:
