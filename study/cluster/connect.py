@@ -12,14 +12,17 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from study import environment
 from study.cluster.errors import TOKEN_HINT, ClusterError
 from study.home import Home
 from trainables.errors import ConfigError
+
+if TYPE_CHECKING:
+    from study.executors.base import ExecutorSettings
 
 LOCAL = "local"
 AUTO = "auto"
@@ -133,6 +136,13 @@ def joined(where: str, home: Home) -> Iterator[Connection | None]:
         return
     with connect(where, home, cpus=0, store=home.tracking_uri) as connection:
         yield connection
+
+
+def fitted(settings: ExecutorSettings, connection: Connection | None, threads: int, device: str) -> ExecutorSettings:
+    """``settings`` with as many workers as fit on a joined cluster, where they leave that open."""
+    if connection is None or settings.workers:
+        return settings
+    return replace(settings, workers=connection.slots(threads, settings.gpus_per_trial if device == "cuda" else 0.0))
 
 
 @contextmanager

@@ -4,6 +4,7 @@ reached."""
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import re
 import secrets
@@ -29,6 +30,11 @@ JOB_PREFIX = "mtl-study-"
 _STUDY = "mtl_study.study"
 _WORKING_DIR = "${RAY_RUNTIME_ENV_CREATE_WORKING_DIR}"
 _EXCLUDED = ("docs", "tests", "benchmarks", ".ci", ".git")
+_TALKATIVE = (
+    "ray._private.runtime_env.packaging",
+    "ray.dashboard.modules.dashboard_sdk",
+    "ray.dashboard.modules.job.sdk",
+)
 _ENDED = {"SUCCEEDED", "FAILED", "STOPPED"}
 
 
@@ -122,6 +128,8 @@ class JobClient:
             raise ClusterError(
                 "submit, status and logs need the extra 'cluster': pip install -c constraints.txt 'mtl-study[cluster]'"
             ) from None
+        for name in _TALKATIVE:
+            logging.getLogger(name).setLevel(logging.WARNING)
         with self._errors(), _address_given(self.address):
             self.client = JobSubmissionClient(None if self.address == "auto" else self.address)
 

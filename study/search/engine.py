@@ -11,6 +11,7 @@ from rich.console import Console
 
 from search_spaces import Point
 from study import schema
+from study.cluster.connect import fitted, joined
 from study.executors import Executor, ExecutorSettings, Failure, Verdict, make_executor
 from study.home import Home
 from study.plan import Trial
@@ -98,8 +99,24 @@ def run_search(
     """
     console = console or Console(stderr=True)
     options, settings = options or SearchOptions(), settings or ExecutorSettings()
-    device = resolve_device(device)
+    threads = max(contender.config.train.threads for contender in plan.contenders)
+    home.require()
+    with joined(settings.cluster, home) as connection:
+        there = resolve_device(device, connection)
+        fit = fitted(settings, connection, threads, there)
+        return _searched(plan, home, gain, options, executor, fit, there, console)
 
+
+def _searched(
+    plan: SearchPlan,
+    home: Home,
+    gain: Gain,
+    options: SearchOptions,
+    executor: str,
+    settings: ExecutorSettings,
+    device: str,
+    console: Console,
+) -> SearchOutcome:
     def study(winners: Mapping[str, Point] | None) -> Outcome:
         planned = plan.final(winners)
         return run_study(planned, home, executor=executor, settings=settings, device=device, console=console, gain=gain)
