@@ -11,6 +11,7 @@ from study.cluster.text import yaml_text
 CLUSTER_FILE, JOB_FILE, STORAGE_FILE = "raycluster.yaml", "rayjob.yaml", "storage.yaml"
 _VOLUME = "home"
 _HEAD_CPUS, _HEAD_MEMORY = 2, 8
+_GROUP = 1000
 
 
 def render(shape: ClusterShape) -> dict[str, str]:
@@ -119,6 +120,8 @@ def _pod(shape: ClusterShape, name: str, cpus: int, memory: int, *, gpus: int, h
     return {
         "spec": {
             "containers": [container],
+            # The image's unprivileged user writes into the volume.
+            "securityContext": {"fsGroup": _GROUP, "fsGroupChangePolicy": "OnRootMismatch"},
             "volumes": [{"name": _VOLUME, "persistentVolumeClaim": {"claimName": f"{shape.name}-home"}}],
             "terminationGracePeriodSeconds": shape.notice_seconds,
         }

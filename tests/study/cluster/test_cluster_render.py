@@ -264,3 +264,22 @@ def test_command_refuses_in_one_line(
     assert message in said
     assert said.count("\n") == 1
     assert not (tmp_path / "launch").exists()
+
+
+def test_the_image_has_the_pinned_versions_the_nodes_environment_and_the_pods_group() -> None:
+    from study.cluster.shape import NODE_ENVIRONMENT
+
+    root = Path(__file__).parents[3]
+    recipe = (root / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
+    copied = [word for line in recipe.splitlines() if line.startswith("COPY ") for word in line.split()[1:-1]]
+    assert all((root / name).exists() for name in copied)
+    assert {"constraints.txt", "pyproject.toml", "study", "trainables", "search_spaces", "analysis"} <= set(copied)
+    ignored = (root / ".dockerignore").read_text(encoding="utf-8").split()
+    assert not set(copied) & set(ignored)
+    installs = [line for line in recipe.splitlines() if "pip install" in line]
+    assert installs
+    assert all("--constraint constraints.txt" in line for line in installs)
+    assert all(f"{name}={value}" in recipe for name, value in NODE_ENVIRONMENT.items())
+    (group,) = re.findall(r"useradd .*--uid (\d+)", recipe)
+    pod = manifests(GPU)["RayCluster"]["spec"]["headGroupSpec"]["template"]["spec"]
+    assert pod["securityContext"]["fsGroup"] == int(group)
