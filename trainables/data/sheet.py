@@ -12,6 +12,7 @@ from trainables.data.base import DataConfig, DataSet
 from trainables.data.encodings import IMAGENET_MEAN, IMAGENET_STD
 from trainables.data.qm9.picture import draw_molecules
 from trainables.errors import DataError
+from trainables.losses import IGNORE
 
 _CELL = 128
 _GAP = 4
@@ -31,8 +32,8 @@ def contact_sheet(
     its name.
 
     One-channel labels are coloured from their lowest (dark) to their highest value (yellow) over the whole sheet;
-    vectors of three channels are red, green and blue; two channels red and green; classes have a palette with white
-    for "ignore".
+    vectors of three channels are red, green and blue; two channels red and green; classes have a palette. What is to be
+    ignored is white.
 
     Returns:
         ``path``.
@@ -42,6 +43,8 @@ def contact_sheet(
     """
     opened = data.open(config, root, split)
     images, labels = opened.batch(np.arange(min(count, len(opened))), data.labels)
+    if not len(images):
+        raise DataError(f"data set '{config.name}': split '{split}' has no sample to show")
     if data.inputs == "molecules":
         # Of a property, the value; its other channel is the unit it is told in.
         columns = {"molecule": draw_molecules(images.numpy())}
@@ -80,12 +83,14 @@ def _picture(label: np.ndarray) -> np.ndarray:
     if label.ndim == 3:
         return _palette()[label]
     by_channels: dict[int, Callable[[np.ndarray], np.ndarray]] = {1: _heat, 2: _two, 3: _three}
-    return by_channels[label.shape[1]](label)
+    ignored = (label == IGNORE).all(axis=1)
+    return np.where(ignored[..., None], np.uint8(255), by_channels[label.shape[1]](label))
 
 
 def _heat(label: np.ndarray) -> np.ndarray:
-    low, high = float(label.min()), float(label.max())
-    position = (label[:, 0] - low) / max(high - low, 1e-9) * (len(_HEAT) - 1)
+    counted = label[label != IGNORE]
+    low, high = (float(counted.min()), float(counted.max())) if counted.size else (0.0, 0.0)
+    position = np.clip((label[:, 0] - low) / max(high - low, 1e-9), 0.0, 1.0) * (len(_HEAT) - 1)
     below = np.minimum(position.astype(np.int64), len(_HEAT) - 2)
     share = (position - below)[..., None]
     return np.rint(_HEAT[below] * (1 - share) + _HEAT[below + 1] * share).astype(np.uint8)
@@ -93,7 +98,8 @@ def _heat(label: np.ndarray) -> np.ndarray:
 
 def _two(label: np.ndarray) -> np.ndarray:
     # A few saturated pixels would leave the rest grey.
-    spread = 2.0 * max(float(np.percentile(np.abs(label), 98)), 1e-9)
+    counted = np.abs(label[label != IGNORE])
+    spread = 2.0 * max(float(np.percentile(counted, 98)) if counted.size else 0.0, 1e-9)
     both = np.moveaxis(label, 1, -1) / spread + 0.5
     return _bytes(np.concatenate([both, np.full_like(both[..., :1], 0.5)], axis=-1))
 
