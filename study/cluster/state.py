@@ -13,8 +13,9 @@ from rich.table import Table
 from study.cluster.jobs import Job, JobClient
 from study.progress import duration
 
-TRIAL_ACTOR = "TrialTrainable"
-"""Name of the class whose actors train; Tune may prefix it."""
+TRIAL_ACTORS = {"TrialTrainable", "ResourceTrainable"}
+"""Names of the classes whose actors train: our own, and what ``tune.with_resources`` makes of it."""
+_MESSAGE = 120
 _LIMIT = 10_000
 
 
@@ -95,7 +96,9 @@ def print_jobs(jobs: list[Job], console: Console) -> None:
         table.add_column(name, justify="right" if name == "time" else "left")
     for job in jobs:
         seconds = job.ended - job.started if job.started and job.ended else None
-        table.add_row(job.id, job.study, job.state, duration(seconds) if seconds is not None else "", job.message)
+        # Ray appends the end of a failed job's output; `logs` has it whole.
+        message = job.message if len(job.message) <= _MESSAGE else job.message[: _MESSAGE - 3] + "..."
+        table.add_row(job.id, job.study, job.state, duration(seconds) if seconds is not None else "", message)
     console.print(table)
 
 
@@ -109,7 +112,7 @@ def cluster_state(client: JobClient) -> ClusterState:
     actors = [
         actor
         for actor in _rows(client.get(f"/api/v0/actors?limit={_LIMIT}"))
-        if str(actor["class_name"]).rpartition(".")[2].endswith(TRIAL_ACTOR)
+        if str(actor["class_name"]).rpartition(".")[2] in TRIAL_ACTORS
     ]
     running = Counter(actor["node_id"] for actor in actors if actor["state"] == "ALIVE")
     report = (client.get("/api/cluster_status").get("clusterStatus") or {}).get("loadMetricsReport") or {}

@@ -115,10 +115,11 @@ def test_state_counts_nodes_trials_and_what_they_take(dashboard: Any, tmp_path: 
     script = tmp_path / "driver.py"
     script.write_text(
         "import sys, ray\n"
-        "class TrialTrainable:\n"
+        "from ray import tune\n"
+        "class TrialTrainable(tune.Trainable):\n"
         "    def ready(self): return 1\n"
         f"ray.init({dashboard.address!r}, log_to_driver=False, logging_level='ERROR')\n"
-        "Actor = ray.remote(num_cpus=1)(TrialTrainable)\n"
+        "Actor = ray.remote(num_cpus=1)(tune.with_resources(TrialTrainable, {'cpu': 1}))\n"
         "actors = [Actor.remote() for _ in range(3)]\n"
         "ray.wait([actor.ready.remote() for actor in actors], num_returns=2)\n"
         "print('up', flush=True)\n"
