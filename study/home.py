@@ -54,6 +54,11 @@ class Home:
         return self.path / "scratch"
 
     @property
+    def format_file(self) -> Path:
+        """Says which version's layout this is (:mod:`study.migrate`)."""
+        return self.path / "format.json"
+
+    @property
     def spool(self) -> Path:
         """Records on their way to a store that is away."""
         return self.path / "spool"

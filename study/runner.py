@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,16 +17,17 @@ from study import schema
 from study.best import BestSoFar, Gain
 from study.cluster.connect import LOCAL, Connection, joined
 from study.cost import CostModel
-from study.executors import Executor, ExecutorSettings, Failure, Listed, make_executor
+from study.executors import Executor, ExecutorSettings, make_executor
 from study.home import Home
 from study.plan import Plan, Trial
 from study.progress import StudyProgress, build_bar
-from study.tracking import Tracker, finished_runs
+from study.tracking import Tracker, diverged_reasons, finished_runs
+from study.training import Training
 from trainables import checkpoint
 from trainables.config import data_set_of
 from trainables.errors import CheckpointError, ConfigError
 from trainables.models.weights import weights_file
-from trainables.session import Report, TrialTask
+from trainables.session import TrialTask
 
 logger = logging.getLogger(__name__)
 
@@ -37,13 +40,23 @@ class Outcome:
         found: trials the records had finished before.
         trained: trials finished by this run.
         failures: label and reason of each trial that failed or diverged.
+        configs: label of each of these to a file that repeats it (``mtl-study trial FILE``).
         interrupted: whether the user stopped it.
     """
 
     found: int = 0
     trained: int = 0
     failures: list[tuple[str, str]] = field(default_factory=list)
+    configs: dict[str, Path] = field(default_factory=dict)
     interrupted: bool = False
+
+    def fail(self, trial: Trial, reason: str, home: Home) -> None:
+        """Take in a trial that failed, and keep its config to repeat it with."""
+        path = home.failed(trial.key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(trial.config.to_dict(), indent=1), encoding="utf-8")
+        self.failures.append((trial.label, reason))
+        self.configs[trial.label] = path
 
     @property
     def complete(self) -> bool:
@@ -94,6 +107,8 @@ def run_study(
 
     ``gain`` is what "best so far" is judged by while it runs, on the validation split; without it nothing is said.
 
+    Several runs may share a home, and trials: each trains those that no other has, and waits for the rest.
+
     Returns when every trial has ended; an interrupt (Ctrl-C) closes the open records and returns, too.
 
     Raises:
@@ -110,83 +125,62 @@ def run_study(
             threads = max(trial.config.train.threads for trial in plan.trials)
             share = settings.gpus_per_trial if device == "cuda" else 0.0
             settings = replace(settings, workers=connection.slots(threads, share))
-        return _run(plan, home, make_executor(executor, settings, home), settings, device, console, gain)
+        engine = make_executor(executor, settings, home)
+        single = replace(settings, workers=1, gpus_per_trial=max(1.0, settings.gpus_per_trial))
+        alone = partial(make_executor, executor, single, home)
+        return _run(plan, home, engine, alone, settings, device, console, gain)
 
 
 def _run(
     plan: Plan,
     home: Home,
     engine: Executor,
+    alone: Callable[[], Executor],
     settings: ExecutorSettings,
     device: str,
     console: Console,
     gain: Gain | None,
 ) -> Outcome:
-    with home.lock():
-        trials = plan.trials
-        tracker = Tracker(home, plan.parent_run(), engine.name)
-        outcome = Outcome()
-        status, reason = schema.FAILED, "ended by an error"
-        try:
-            orphans = tracker.close_orphans()
-            if orphans:
-                console.print(f"closed {orphans} runs whose driver is gone", highlight=False)
-            finished = finished_runs(tracker.client)
-            pending = [trial for trial in trials if trial.key not in finished]
-            outcome.found = len(trials) - len(pending)
-            if pending:
-                check_checkpoints(pending, home)
-                prepare_data(pending, home, console, min(settings.workers, os.cpu_count() or 1))
-                expected = CostModel(tracker.client).seconds(pending)
-                view = StudyProgress(console, plan, outcome.found, expected, settings.workers)
-                if gain is not None:
-                    view.best = BestSoFar(plan, gain)
-                    for trial in trials:
-                        if trial.key in finished:
-                            view.best.add(trial, finished[trial.key].data.metrics)
-                # The longest first: a long trial started last would be waited for alone.
-                pending.sort(key=lambda trial: expected[trial.key], reverse=True)
-                _train(pending, tracker, engine, device, outcome, view)
-            if outcome.interrupted:
-                status, reason = schema.INTERRUPTED, "stopped by the user"
-            elif outcome.failures:
-                reason = f"{len(outcome.failures)} trials failed"
-            else:
-                status, reason = schema.COMPLETE, ""
-        finally:
-            tracker.close(status, reason)
-    return outcome
-
-
-def _train(
-    pending: Sequence[Trial], tracker: Tracker, engine: Executor, device: str, outcome: Outcome, view: StudyProgress
-) -> None:
-    home = tracker.home
-    by_key = {trial.key: trial for trial in pending}
-    tasks = [task_of(trial, home, device) for trial in pending]
-
-    def on_event(event: Report | Failure) -> None:
-        trial = by_key[event.key]
-        if isinstance(event, Failure):
-            tracker.fail(trial, event.reason, event.traceback)
-            outcome.failures.append((trial.label, event.reason))
-            view.fail(trial, event.reason)
-            return
-        tracker.log(trial, event)
-        view.report(trial, event)
-        if event.over:
-            home.checkpoint(trial.key).unlink(missing_ok=True)
-            if event.diverged:
-                outcome.failures.append((trial.label, event.diverged))
-            else:
-                outcome.trained += 1
-
+    trials = plan.trials
+    tracker = Tracker(home, plan.parent_run(), engine.name)
+    outcome = Outcome()
+    status, reason = schema.FAILED, "ended by an error"
     try:
-        with view.shown():
-            engine.run(Listed(tasks), on_event)
-    except KeyboardInterrupt:
-        outcome.interrupted = True
-        tracker.close_open(schema.INTERRUPTED, "stopped by the user")
+        if tracker.recovered:
+            console.print(f"delivered {tracker.recovered} records that waited for the store", highlight=False)
+        orphans = tracker.close_orphans()
+        if orphans:
+            console.print(f"closed {orphans} runs whose driver is gone", highlight=False)
+        finished, diverged = finished_runs(tracker.client), diverged_reasons(tracker.client)
+        pending = [trial for trial in trials if trial.key not in finished]
+        outcome.found = len(trials) - len(pending)
+        for trial in pending:
+            if trial.key in diverged:
+                # The same trial would do the same again.
+                outcome.fail(trial, diverged[trial.key], home)
+        pending = [trial for trial in pending if trial.key not in diverged]
+        if pending:
+            check_checkpoints(pending, home)
+            prepare_data(pending, home, console, min(settings.workers, os.cpu_count() or 1))
+            expected = CostModel(tracker.client).seconds(pending)
+            view = StudyProgress(console, plan, len(trials) - len(pending), expected, settings.workers)
+            if gain is not None:
+                view.best = BestSoFar(plan, gain)
+                for trial in trials:
+                    if trial.key in finished:
+                        view.best.add(trial, finished[trial.key].data.metrics)
+            # The longest first: a long trial started last would be waited for alone.
+            pending.sort(key=lambda trial: expected[trial.key], reverse=True)
+            Training(pending, partial(task_of, home=home, device=device), tracker, engine, alone, outcome, view).run()
+        if outcome.interrupted:
+            status, reason = schema.INTERRUPTED, "stopped by the user"
+        elif outcome.failures:
+            reason = f"{len(outcome.failures)} trials failed"
+        else:
+            status, reason = schema.COMPLETE, ""
+    finally:
+        tracker.close(status, reason)
+    return outcome
 
 
 def task_of(trial: Trial, home: Home, device: str, *, report_evaluations: bool = False) -> TrialTask:
@@ -203,10 +197,17 @@ def task_of(trial: Trial, home: Home, device: str, *, report_evaluations: bool =
 
 
 def check_checkpoints(pending: Sequence[Trial], home: Home) -> None:
-    """A checkpoint of another config stops the run before anything trains."""
+    """A checkpoint of another config stops the run before anything trains; one that cannot be read is set aside."""
     for trial in pending:
         path: Path = home.checkpoint(trial.key)
-        if path.exists() and checkpoint.read_header(path).key != trial.key:
+        if not path.exists():
+            continue
+        try:
+            key = checkpoint.read_header(path).key
+        except CheckpointError as error:
+            logger.warning("%s; moved to %s, its trial starts over", error, checkpoint.set_aside(path))
+            continue
+        if key != trial.key:
             raise CheckpointError(
                 f"{path}: is a checkpoint of another config, not of '{trial.label}'; delete it to start that trial over"
             )

@@ -26,6 +26,7 @@ from study.addresses import mask
 from study.custody import Claim, Custody
 from study.home import Home
 from study.journal import CREATE, END
+from study.migrate import migrate, read_format
 from study.parent import ParentRun
 from study.plan import Trial
 from trainables.config import data_fingerprint
@@ -62,6 +63,7 @@ def open_client(home: Home, *, create: bool = False) -> MlflowClient:
         if not create:
             raise StoreError(f"no records at {home.path}: run a study first, or name its folder with --home")
         _create_database(home)
+    read_format(home)
     _check_database(home.database)
     return _connect(home.database)
 
@@ -139,6 +141,13 @@ def search(client: MlflowClient, query: str) -> Iterator[Run]:
             return
 
 
+def diverged_reasons(client: MlflowClient) -> dict[str, str]:
+    """Trial key to why it diverged, of every trial recorded so. It would do the same again."""
+    query = f"tags.{schema.KIND} = '{schema.TRIAL_RUN}' and tags.{schema.STATUS} = '{schema.DIVERGED}'"
+    runs = [run for run in search(client, query) if run.info.status == "FAILED"]
+    return {run.data.tags[schema.TRIAL_KEY]: run.data.tags.get(schema.STATUS_REASON, "") for run in runs}
+
+
 class Tracker:
     """Writes the records of one study or search.
 
@@ -161,6 +170,7 @@ class Tracker:
         self._provenance = provenance.tags()
         # One driver at a time where something is made that has to be there once.
         with home.critical():
+            migrate(home)
             self.client = open_client(home, create=True)
             self._experiment = self._find_experiment()
             self.custody = Custody(home, self.client, self._experiment, self._is_finished)
@@ -172,6 +182,7 @@ class Tracker:
                 raise
         self._runs: dict[str, str] = {}
         self._attempts: dict[str, int] = {}
+        self._ended: dict[str, tuple[str, Trial]] = {}
 
     # ---- study -----------------------------------------------------------------------------------
 
@@ -243,9 +254,19 @@ class Tracker:
         """Ask for a trial before it is trained, so that no other driver trains it meanwhile."""
         return self.custody.claim(key)
 
-    def refused(self, run: str) -> str:
-        """Why a run must not count, by what :meth:`log` gave for it; empty where nothing is known against it."""
-        return self.custody.spool.refused(run)
+    def refused(self, trial: Trial) -> str:
+        """Why the finished run of a trial must not count; empty where nothing is known against it (yet: see
+        :meth:`unrecorded`)."""
+        run, _ = self._ended.get(trial.key, ("", trial))
+        reason = self.custody.spool.refused(run)
+        if reason:
+            del self._ended[trial.key]
+        return reason
+
+    def unrecorded(self) -> list[tuple[Trial, str]]:
+        """Trials that seemed finished and whose runs were refused when they reached the store, with why."""
+        found = [(trial, self.refused(trial)) for _, trial in list(self._ended.values())]
+        return [(trial, reason) for trial, reason in found if reason]
 
     def _is_finished(self, key: str) -> bool:
         query = f"{_WHOLE} and tags.{schema.TRIAL_KEY} = '{key}'"
@@ -271,6 +292,7 @@ class Tracker:
             else:
                 status = schema.COMPLETE if trial.config.record.test else schema.VALIDATED
                 self._end(run, trial.key, status, "FINISHED", "")
+                self._ended[trial.key] = (run, trial)
             del self._runs[trial.key]
         return self.custody.spool.run_id(run)
 
@@ -279,7 +301,10 @@ class Tracker:
         self._end(self._runs.pop(trial.key), trial.key, schema.PRUNED, "FINISHED", reason)
 
     def suspend(self, trial: Trial, reason: str) -> None:
-        """Close the run of a trial that was stopped at a checkpoint, to be taken up later."""
+        """Close the run, if it has one, of a trial that was stopped, to be taken up later from its checkpoint."""
+        if trial.key not in self._runs:
+            self.custody.let_go(trial.key)
+            return
         self._end(self._runs.pop(trial.key), trial.key, schema.INTERRUPTED, "KILLED", reason)
 
     def fail(self, trial: Trial, reason: str, traceback: str) -> None:

@@ -10,8 +10,10 @@ from typing import NoReturn
 import click
 
 from study import environment
-from study.cli import cluster, reading, running, searching
+from study.addresses import mask
+from study.cli import cluster, keeping, reading, running, search_reading, searching
 from study.cli.options import INTERRUPTED, USER_ERROR, example
+from study.faults import store_trouble
 from trainables.errors import ConfigError, UserError, unknown
 
 environment.quiet()
@@ -39,11 +41,15 @@ def run(arguments: list[str]) -> int:
         # The reader of our output is gone (`mtl-study list | head`).
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception as error:
+        if not store_trouble(error):
+            raise
+        return _say(store_trouble(error))
     return code if isinstance(code, int) else 0
 
 
 def _say(message: str) -> int:
-    click.echo("error: " + " ".join(message.split()), err=True)
+    click.echo("error: " + mask(" ".join(message.split())), err=True)
     return USER_ERROR
 
 
@@ -67,6 +73,7 @@ for _command in (
     running.plan,
     running.run_command,
     searching.search_command,
+    search_reading.search_report,
     searching.sensitivity_command,
     cluster.status,
     cluster.submit,
@@ -80,6 +87,7 @@ for _command in (
     running.trial,
     running.data,
     reading.ui,
-    reading.doctor,
+    keeping.verify,
+    keeping.doctor,
 ):
     main.add_command(_command)

@@ -9,7 +9,6 @@ import click
 from rich.table import Table
 
 from study.cli.options import (
-    FAILURES,
     FORMATS,
     as_json_option,
     example,
@@ -153,22 +152,3 @@ def ui(port: int, home: Path | None) -> int:
     from study.ui import serve
 
     return serve(Home.locate(home), port)
-
-
-@click.command(epilog=example("mtl-study doctor", "mtl-study doctor --json"))
-@home_option
-@json_option
-def doctor(home: Path | None, as_json: bool) -> int:
-    """Check versions, devices, data roots and Ray; say what is missing and how to get it. Exit code 1 where something
-    is."""
-    from study.doctor import examine
-
-    findings = examine(Home.locate(home))
-    if as_json:
-        print_json([finding.to_dict() for finding in findings])
-    else:
-        grid = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-        for finding in findings:
-            grid.add_row(finding.mark, finding.name, finding.found, finding.fix)
-        screen().print(grid)
-    return FAILURES if any(finding.level == "missing" for finding in findings) else 0

@@ -13,6 +13,7 @@ from multiprocessing.context import SpawnProcess
 from typing import Any
 
 from study.executors.base import ExecutorSettings, Failure, OnEvent, Source, Verdict
+from study.faults import out_of_memory
 from trainables.errors import UserError
 from trainables.session import Report, Session, TrialTask
 
@@ -154,7 +155,8 @@ class LocalExecutor:
         self, task: TrialTask, raised: _Raised, failures: dict[str, int], retries: deque[TrialTask], on_event: OnEvent
     ) -> None:
         failures[task.key] = failures.get(task.key, 0) + 1
-        if raised.retry and failures[task.key] <= self.settings.max_failures:
+        # Beside the others it would lack memory again; the run tries it once more alone.
+        if raised.retry and not out_of_memory(raised.reason) and failures[task.key] <= self.settings.max_failures:
             logger.warning("%s: %s; trying again", task.label or task.key[:12], raised.reason)
             retries.append(task)
         else:
