@@ -53,9 +53,9 @@ class TasksConfig(Settings):
     """Weight of an edge pixel in the edge loss; any other weighs one minus it. .95 in InvPT and the released code, .8
     in ATRC on NYUD-v2."""
 
-    absent_classes: Literal["zero", "nan", "drop"] | None = None
+    absent_classes: Literal["zero", "nan", "drop"] = "zero"
     """What a class that never occurs counts in mIoU: 0 (InvPT and the released code), NaN (MTAN, LibMTL), or nothing
-    (torchmetrics); ``None`` for the set's own: ``nan`` for ``nyuv2`` and ``cityscapes``, ``zero`` for the others."""
+    (torchmetrics). They agree where every class is labelled somewhere."""
 
     saliency_scores: Literal["softmax", "double_sigmoid"] = "softmax"
     """What maxF thresholds: the probability of salient (ATRC), or, by a mistake of InvPT and the released code, the
@@ -99,17 +99,16 @@ class TasksConfig(Settings):
         # All tasks in the set's order is what None means; equal configs must be equal.
         return None if value == tuple(entries) else value
 
-    @field_validator("taskonomy_metrics", "edge_weight", "saliency_scores")
+    @field_validator("taskonomy_metrics", "edge_weight", "absent_classes", "saliency_scores")
     @classmethod
     def _used_option(cls, value: Any, info: ValidationInfo) -> Any:
         return _used(cls, value, info)
 
-    @field_validator("normal_loss", "absent_classes")
+    @field_validator("normal_loss")
     @classmethod
-    def _own_convention(cls, value: Any, info: ValidationInfo) -> Any:
+    def _own_normal_loss(cls, value: str | None, info: ValidationInfo) -> Any:
         # The set's own is what None means; equal configs must be equal.
-        own = _own(cast(str, info.field_name), info.data.get("set", ""))
-        return _used(cls, None if value == own else value, info)
+        return _used(cls, None if value == _normal_loss(info.data.get("set", "")) else value, info)
 
     @field_validator("edge_thresholds", "edge_nms", "edge_truth")
     @classmethod
@@ -123,10 +122,9 @@ class TasksConfig(Settings):
         return None if used == _MAX_DIST.get(info.data.get("set", "")) else used
 
 
-def _own(field: str, task_set: str) -> str:
-    """What ``None`` means for a field in a task set."""
-    usual, others = _CONVENTIONS[field]
-    return others.get(task_set, usual)
+def _normal_loss(task_set: str) -> str:
+    """What ``None`` means for ``normal_loss`` in a task set."""
+    return "cosine" if task_set == "nyuv2" else "l1"
 
 
 def _used(cls: type[TasksConfig], value: Any, info: ValidationInfo) -> Any:
@@ -180,7 +178,8 @@ def _leaving_out(task: Task) -> Task:
     if task.loss is losses.cosine_along_width:
         raise ConfigError("tasks.normal_loss: 'width_axis' compares whole rows of pixels and cannot leave out any")
     loss = partial(cast(Callable[..., Tensor], task.loss), ignore=losses.IGNORE)
-    return replace(task, loss=loss, make_metric=partial(task.make_metric, valid="labelled"))
+    measure = partial(cast(Callable[..., Metric], task.make_metric), valid="labelled")
+    return replace(task, loss=loss, make_metric=measure)
 
 
 def _dense(config: TasksConfig, classes: Mapping[str, int], *, name: str, short: str, channels: int = 1) -> Task:
@@ -191,7 +190,7 @@ def _dense(config: TasksConfig, classes: Mapping[str, int], *, name: str, short:
         loss = losses.mse
         metric, make_metric = ("rmse", metrics.RMSE) if config.taskonomy_metrics == "paper" else ("mse", metrics.MSE)
     elif name == "normal":
-        chosen = config.normal_loss or _own("normal_loss", config.set)
+        chosen = config.normal_loss or _normal_loss(config.set)
         loss = {"l1": losses.l1, "cosine": losses.cosine, "width_axis": losses.cosine_along_width}[chosen]
     elif name == "depth_euclidean" and config.taskonomy_metrics == "released":
         metric, make_metric = "rmse_display", partial(metrics.RMSE, transform=metrics.display_depth)
@@ -225,7 +224,7 @@ def _absolute_depth(config: TasksConfig, classes: Mapping[str, int]) -> Task:
 
 
 def _normals(config: TasksConfig, classes: Mapping[str, int], *, name: str = "normals") -> Task:
-    chosen = config.normal_loss or _own("normal_loss", config.set)
+    chosen = config.normal_loss or _normal_loss(config.set)
     return Task(
         name=name,
         label="normal",
@@ -259,14 +258,13 @@ def _edge(config: TasksConfig, classes: Mapping[str, int]) -> Task:
 
 def _classes(config: TasksConfig, classes: Mapping[str, int], *, name: str, short: str) -> Task:
     count = _class_count(classes, name)
-    absent = cast(metrics.AbsentClasses, config.absent_classes or _own("absent_classes", config.set))
     return Task(
         name=name,
         label=name,
         channels=count,
         loss=losses.cross_entropy,
         metric="miou",
-        make_metric=partial(metrics.MeanIoU, classes=count, absent_classes=absent),
+        make_metric=partial(metrics.MeanIoU, classes=count, absent_classes=config.absent_classes),
         higher_is_better=True,
         short=short,
     )
@@ -313,12 +311,6 @@ def _class_count(classes: Mapping[str, int], label: str) -> int:
 
 
 _SEMSEG = partial(_classes, name="semseg", short="Semseg")
-
-_CONVENTIONS: Mapping[str, tuple[str, Mapping[str, str]]] = {
-    "normal_loss": ("l1", {"nyuv2": "cosine"}),
-    "absent_classes": ("zero", {"nyuv2": "nan", "cityscapes": "nan"}),
-}
-"""What a field means where it is ``None``: usually, and in the task sets that differ."""
 
 _MAX_DIST = {"nyud": 0.011, "pascal_context": 0.0075}
 """The benchmark's tolerance of edges, as a fraction of the image's diagonal."""

@@ -310,16 +310,14 @@ class TestOptions:
         metric = tasks["depth"].make_metric()
         metric.update(depth, measured)
         assert metric.compute() == tasks["depth"].loss(depth, measured).item() == 1.0
-        assert tasks["semseg"].make_metric().absent_classes == "nan"
-        assert by_name(set="cityscapes", absent_classes="zero")["semseg"].make_metric().absent_classes == "zero"
+        assert by_name(set="cityscapes", absent_classes="nan")["semseg"].make_metric().absent_classes == "nan"
 
     @pytest.mark.parametrize(
         ("name", "own"),
         [
             ("taskonomy", {"normal_loss": "l1"}),
             ("nyud", {"normal_loss": "l1", "absent_classes": "zero"}),
-            ("nyuv2", {"normal_loss": "cosine", "absent_classes": "nan"}),
-            ("cityscapes", {"absent_classes": "nan"}),
+            ("nyuv2", {"normal_loss": "cosine"}),
         ],
     )
     def test_a_sets_own_convention_given_is_the_default(self, name, own):

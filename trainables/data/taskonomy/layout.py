@@ -183,7 +183,7 @@ class BuildingLayout:
 
         One label is looked at beside the images, so that an image that is missing is noticed.
         """
-        views = set()
+        views: set[str] = set()
         for folder in ("rgb", "depth_zbuffer"):
             pattern = re.compile(rf"(point_\d+_view_\d+)_domain_{folder}\.png")
             names = self._root.files(f"{folder}{self._below}/{building}")
