@@ -45,24 +45,25 @@ def cost_section(records: Records, frame: pd.DataFrame, links: RunLinks) -> str:
             chart = scatter_chart(f"Delta_m over {title}", title, "Delta_m, %", list(dots.values()), front)
             charts.append(f"<figure><figcaption>Delta_m over {safe(title)}</figcaption>{chart}</figure>")
     hours = hours_name(records.trials[schema.DEVICE])
-    heads = [Head("row", words=True), Head("Delta_m %", "up"), Head(hours, "down")]
+    heads = [Head("row", words=True), Head("Delta_m %", "up"), Head("on the Pareto line of", words=True)]
+    heads.append(Head(hours, "down"))
     heads += [
         Head(name.replace("_", " "), "" if name in ("iterations", "samples") else "down") for name in schema.COSTS
     ]
-    heads.append(Head("on the Pareto line of", words=True))
     rows: list[tuple[str, Sequence[Cell]]] = []
     for row, result in results.items():
         mean = quality[row][0]
         seconds = result.costs["seconds"]
         runs = _runs(records, row)
-        cells = [Cell(safe(result.row.label)), Cell(f"{mean:+.2f}" if math.isfinite(mean) else DASH, mean)]
+        on = " and ".join(name.replace("_", " ") for name, front in fronts.items() if row in front)
+        shown = f"{round(mean, 2) + 0.0:+.2f}" if math.isfinite(mean) else DASH
+        cells = [Cell(safe(result.row.label)), Cell(shown, mean), Cell(safe(on or DASH))]
         cells.append(Cell(short_number(seconds / _HOUR), seconds / _HOUR))
         for name in schema.COSTS:
             value = result.costs[name]
             text = short_number(value)
             cells.append(Cell(links.link(runs, text) if math.isfinite(value) else text, value))
-        on = " and ".join(name.replace("_", " ") for name, front in fronts.items() if row in front)
-        rows.append(("baseline" if row == records.plan.baseline else "", [*cells, Cell(safe(on or DASH))]))
+        rows.append(("baseline" if row == records.plan.baseline else "", cells))
     what = (
         "A seed's cost is the sum over its trials: single-task training counts all its networks. Seconds are of the "
         "training loop on the device that ran it."

@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 
 from analysis.escape import clean
+from analysis.figures.affinity import ROW
 from analysis.figures.series import over_seeds
+from analysis.plan import PlanRow
 from analysis.records import Records
 from analysis.report.curves import legend_entry, row_lines, thinned
 from analysis.report.markup import safe, section
-from analysis.report.plot import Array, line_chart, number
+from analysis.report.plot import RIGHT, START, Array, line_chart, number
 from study import schema
 from trainables.errors import StoreError
 
@@ -43,6 +45,7 @@ class Film:
     """What a row's trials grouped, frame by frame.
 
     Attributes:
+        row: its id.
         label: of the row.
         tasks: (K,) abbreviations.
         x: (T,) iterations.
@@ -51,6 +54,7 @@ class Film:
         groups: seed to (T, K): the position of each task's group, at the frame's end.
     """
 
+    row: str
     label: str
     tasks: tuple[str, ...]
     x: Array
@@ -72,7 +76,8 @@ def grouping_section(records: Records) -> str:
     if not found:
         return ""
     count = row_lines(records, schema.GROUP_COUNT) if schema.GROUP_COUNT in records.metric_names else []
-    first = next((film for film in found if np.isfinite(film.affinity).any()), found[0])
+    tracked = [film for film in found if np.isfinite(film.affinity).any()] or found
+    first = next((film for film in tracked if film.row == ROW), tracked[0])
     start = found.index(first)
     return section(
         "grouping",
@@ -108,7 +113,8 @@ def films(records: Records) -> list[Film]:
             names = tuple(map(str, history["tasks"]))
             histories[int(seed)] = history
         if histories and len(names) > 1:
-            found.append(_film(row.label, tuple(shorts.get(name, clean(name)) for name in names), histories, frames))
+            known = tuple(shorts.get(name, clean(name)) for name in names)
+            found.append(_film(row, known, histories, frames))
     return found
 
 
@@ -125,7 +131,7 @@ def _history(records: Records, key: str) -> dict[str, Any] | None:
     return history if whole and steps else None
 
 
-def _film(label: str, tasks: tuple[str, ...], histories: dict[int, dict[str, Any]], frames: int) -> Film:
+def _film(row: PlanRow, tasks: tuple[str, ...], histories: dict[int, dict[str, Any]], frames: int) -> Film:
     def mean(name: str) -> tuple[Array, Array]:
         series = over_seeds([(history["iteration"].astype(float), history[name]) for history in histories.values()])
         return series.x, series.mean
@@ -137,7 +143,7 @@ def _film(label: str, tasks: tuple[str, ...], histories: dict[int, dict[str, Any
     for seed, history in histories.items():
         places = np.searchsorted(history["iteration"], x[keep], side="right") - 1
         groups[seed] = history["group"][np.maximum(places, 0)]
-    return Film(label, tasks, x[keep], affinity[keep], together[keep], groups)
+    return Film(row.id, row.label, tasks, x[keep], affinity[keep], together[keep], groups)
 
 
 def _controls(found: Sequence[Film], start: int) -> str:
@@ -224,11 +230,10 @@ def _counts(lines: Sequence[Any]) -> str:
     if not lines:
         return ""
     width = 760
+    end = width - RIGHT
     high = max(float(line.x.max()) for line in lines)
     chart = line_chart("Number of groups", lines, width, 190).removesuffix("</svg>")
-    cursor = (
-        f'<path id="film-cursor" data-start="44" data-end="{width - 6}" data-high="{high:g}" d="M{width - 6} 8V168"/>'
-    )
+    cursor = f'<path id="film-cursor" data-start="{START}" data-end="{end}" data-high="{high:g}" d="M{end} 8V168"/>'
     legend = "".join(legend_entry(line.place, line.label) for line in lines)
     return (
         "<figure><figcaption>Number of groups, mean over a frame's iterations and seeds</figcaption>"

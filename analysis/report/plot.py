@@ -17,6 +17,9 @@ COLOURS = 7
 
 DASHES = 4
 
+START, RIGHT = 44, 18
+"""Pixels left and right of the lines in :func:`line_chart`, for what is drawn over it."""
+
 _DECADES = 8.0
 """Ratio of the largest to the smallest value from which an axis is logarithmic: losses fall fast at first."""
 
@@ -102,8 +105,7 @@ class Line:
 
 def line_chart(title: str, lines: Sequence[Line], width: int = 290, height: int = 170) -> str:
     """Lines with bands of mean ± sd over iterations; the description gives every line's last value."""
-    x = axis_for(np.concatenate([line.x for line in lines]), 44, width - 6)
-    x = Axis(0.0, float(max(line.x.max() for line in lines)), x.start, x.end)
+    x = Axis(0.0, float(max(line.x.max() for line in lines)) or 1.0, START, width - RIGHT)
     y = axis_for(np.concatenate([line.mean for line in lines]), height - 22, 8, log=True)
     ends = "; ".join(f"{line.label} {number(float(line.mean[-1]))}" for line in lines)
     last = f"{x.high:,.0f}"

@@ -31,7 +31,7 @@ def results_section(records: Records, frame: pd.DataFrame, links: RunLinks) -> s
     shown = sheet.sheet_of(frame)
     results = row_results(records)
     chart = delta_m_chart(frame)
-    figure = f"<figure>{chart}<figcaption>Delta_m by row, in percent; right of 0 is better.</figcaption></figure>"
+    figure = f"<figure><figcaption>Delta_m by row, in percent; right of 0 is better</figcaption>{chart}</figure>"
     return section(
         "results",
         "Results",
@@ -53,7 +53,8 @@ def _means(
     tasks = {column: task for task, column in c.task_columns(plan).items()}
     runs = _runs(records)
     heads, columns = [Head("row", words=True)], []
-    for column in shown.columns:
+    # What is compared first: the tasks may be more than a screen is wide.
+    for column in sorted(shown.columns, key=lambda column: column.role == c.TASK):
         name = names[column.header, column.role]
         heads.append(Head(column.header, column.direction))
         cells = []
