@@ -88,6 +88,8 @@ PHASES = ("forward", "backward", "gradient_manipulation", "optimizer_step", "clu
 """Seconds of each phase are recorded as the cost ``seconds_<phase>``."""
 PEAK_MEMORY = "peak_memory_bytes"
 """Of the device, as a cost; not recorded on a CPU."""
+MEAN_GROUPS = "mean_groups"
+"""The number of groups, mean over all iterations, as a cost: one number, with a complete trial's last report."""
 ALL_COSTS = (*COSTS, *(f"seconds_{phase}" for phase in PHASES), PEAK_MEMORY)
 
 

@@ -101,6 +101,17 @@ class History:
         """Add one point, of an evaluation."""
         self.points.append(Point(name, step, value))
 
+    def mean_groups(self) -> float | None:
+        """The number of groups, mean over all iterations of closed windows; ``None`` for a method without groups."""
+        ends = [snapshot["iteration"] for snapshot in self._snapshots]
+        if not ends:
+            return None
+        starts = [0, *ends[:-1]]
+        counts = (snapshot["count"] for snapshot in self._snapshots)
+        return (
+            math.fsum(count * (end - start) for count, start, end in zip(counts, starts, ends, strict=True)) / ends[-1]
+        )
+
     def unsent(self) -> list[Point]:
         """Points added since the last call; all of them after :meth:`load_state_dict`."""
         new = self.points[self._sent :]

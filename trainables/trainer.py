@@ -103,7 +103,8 @@ class Trainer:
         return min(1.0, spent / budget.amount)
 
     def costs(self) -> dict[str, float]:
-        """Work done so far, by the names of :data:`trainables.methods.Counters`, and seconds."""
+        """Work done so far, by the names of :data:`trainables.methods.Counters`, and seconds; of a trial with groups
+        that is done, their mean number, too."""
         counters = self.counters
         return {
             "iterations": counters.iterations,
@@ -115,6 +116,7 @@ class Trainer:
             "seconds": self.seconds,
             **{f"seconds_{phase}": value for phase, value in self._phases().items()},
             **self._memory(),
+            **self._groups(),
         }
 
     def _phases(self) -> dict[str, float]:
@@ -127,6 +129,11 @@ class Trainer:
         if self.device.type != "cuda":
             return {}
         return {"peak_memory_bytes": float(torch.cuda.max_memory_allocated(self.device))}
+
+    def _groups(self) -> dict[str, float]:
+        """What the passes of a method with groups come from, known when the trial is done."""
+        mean = self.history.mean_groups() if self.done else None
+        return {} if mean is None else {"mean_groups": mean}
 
     # ---- training --------------------------------------------------------------------------------
 

@@ -53,6 +53,7 @@ def test_a_method_with_groups_hands_over_its_history_at_the_end(tiny: dict[str, 
     for together, count in zip(history["together"], history["count"], strict=True):
         assert (together.diagonal() == 1).all()
         assert 1 <= count <= 3
+    assert [r.costs.get("mean_groups") for r in reports[-2:]] == [None, pytest.approx(history["count"].mean())]
 
 
 def test_a_second_attempt_replays_what_the_first_reported_and_ends_the_same(

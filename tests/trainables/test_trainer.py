@@ -11,7 +11,8 @@ import torch
 from trainables.clock import PHASES
 from trainables.config import load_trial
 from trainables.errors import CheckpointError, Diverged
-from trainables.methods import METHODS
+from trainables.history import History
+from trainables.methods import METHODS, StepLog
 from trainables.presets import merge
 from trainables.trainer import Trainer
 
@@ -305,3 +306,17 @@ def test_phases_add_up_to_the_time_of_the_steps(case: str, tiny: dict[str, Any],
     assert trainer.method_seconds <= costs["seconds"]
     assert all(value > 0 for name, value in phases.items() if name != "clustering_and_affinity")
     assert (phases["clustering_and_affinity"] > 0) == (case == "selective")
+
+
+def test_mean_groups_counts_every_iteration_once() -> None:
+    history = History(["a", "b"], stride=4)
+    assert history.mean_groups() is None
+    for iteration in range(1, 7):
+        groups = ((0, 1),) if iteration <= 4 else ((0,), (1,))
+        log = StepLog(torch.zeros(2), groups=groups, affinity=torch.zeros(2, 2))
+        history.add(iteration, log)
+    history.close_window(6, log)  # a window of two iterations, beside one of four
+    assert history.mean_groups() == pytest.approx((4 * 1 + 2 * 2) / 6)
+    plain = History(["a", "b"], stride=1)
+    plain.add(1, StepLog(torch.zeros(2)))
+    assert plain.mean_groups() is None
