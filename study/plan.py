@@ -177,7 +177,10 @@ def _expand(
         suffix = "".join(f"_{_slug(value)}" for value in point.values())
         label = _fill(row.label, point, f"{where}.label")
         published = tuple(
-            {"table": p.table or table, "row": _fill(p.row, point, f"{where}.published.row")} for p in row.published
+            {"table": p.table or table, "row": _fill(p.row, point, f"{where}.published.row")}
+            for p in row.published
+            # A study that takes its rows from another's need not have a published table.
+            if p.table or table
         )
         config = load_trial(plain, f"row '{row.id}'") if not row.per_task else None
         configs = [config] if config else _per_task(plain, f"row '{row.id}'")

@@ -181,6 +181,9 @@ def test_a_study_that_extends_another_takes_its_rows_over() -> None:
     assert {trial.config.model.backbone for trial in one.trials} == {"vit_base"}
     assert {trial.config.model.backbone for trial in other.trials} == {"vit_tiny"}
     assert {p["table"] for row in other.rows for p in row.published} == {"D.3"}
+    unpublished = make_plan(load_spec("nyuv2"), "gpu")
+    assert [row.id for row in unpublished.rows] == [row.id for row in one.rows]
+    assert not any(row.published for row in unpublished.rows)
     with pytest.raises(ConfigError, match=r"x\.yaml: extend: unknown study 'd11'; did you mean"):
         parse_spec("{id: x, title: X, extend: d11}", "x.yaml")
     with pytest.raises(ConfigError, match=r"x\.yaml: rows: a study needs at least one row"):
