@@ -110,7 +110,7 @@ def augment(sample: Mapping[str, Tensor], random: np.random.Generator, depth_pow
 def _channels_first(array: np.ndarray) -> Tensor:
     """(H, W) or (H, W, C) -> (C, H, W) float32; classes are small enough to be exact."""
     array = array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
-    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+    return torch.from_numpy(np.array(array, dtype=np.float32, order="C"))
 
 
 @dataclass(frozen=True)
