@@ -60,7 +60,9 @@ def decompose(levels: Sequence[Sequence[Any]], values: Sequence[float]) -> Decom
     if not is_complete_factorial(levels):
         raise ValueError("every combination of levels is wanted, equally often")
     numbers = np.asarray(values, dtype=np.float64)
-    columns = [{level: code for code, level in enumerate(dict.fromkeys(column))} for column in zip(*levels, strict=True)]
+    columns = [
+        {level: code for code, level in enumerate(dict.fromkeys(column))} for column in zip(*levels, strict=True)
+    ]
     codes = np.array([[columns[d][level] for d, level in enumerate(row)] for row in levels])
     shape = tuple(len(column) for column in columns)
     total = np.zeros(shape)

@@ -13,15 +13,15 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
 from analysis.figures import canvas
+from analysis.search.figures_progress import DELTA_M, floor_of, mark_handles, marks, panels, room, source
 from analysis.search.forest import Forest
 from analysis.search.importance import importances, sample, shares
 from analysis.search.plan import Axis, SearchContender, said, same, short_names
 from analysis.search.records import WHOLE, SearchRecords
-from analysis.search.figures_progress import DELTA_M, floor_of, mark_handles, marks, panels, room, source
 from study import schema
 
 Array = NDArray[np.float64]
@@ -58,7 +58,9 @@ def parallel_figure(records: SearchRecords, contender: SearchContender) -> Figur
     colours = matplotlib.colormaps["viridis"]
     for line in trials.sort_values("delta_m", na_position="first").to_dict("records"):
         value, status = line["delta_m"], line["status"]
-        places = [axis.place(line["point"][axis.path]) if axis.path in line["point"] else _ABSENT for axis in axes_shown]
+        places = [
+            axis.place(line["point"][axis.path]) if axis.path in line["point"] else _ABSENT for axis in axes_shown
+        ]
         is_whole = status in WHOLE and math.isfinite(value)
         end = float(np.clip(scale(value), 0.0, 1.0)) if is_whole else math.nan
         bad = status in (schema.DIVERGED, schema.FAILED)
@@ -76,7 +78,7 @@ def parallel_figure(records: SearchRecords, contender: SearchContender) -> Figur
         _parallel_ticks(axes, place, axis)
     axes.axvline(count, color=canvas.INK, linewidth=0.8, zorder=1)
     if any(axis.path not in point for axis in axes_shown for point in trials["point"]):
-        axes.text(-0.08, _ABSENT, "absent", ha="right", va="center", fontsize=6, color=MUTED_TEXT, style="italic")
+        axes.text(-0.08, _ABSENT, "absent", ha="right", va="center", fontsize=6, color=canvas.MUTED, style="italic")
     axes.set_xticks(range(count + 1), [*(canvas.shorten(names[a.path], 22) for a in axes_shown), DELTA_M], rotation=20)
     for label in axes.get_xticklabels():
         label.set_horizontalalignment("right")
@@ -92,9 +94,6 @@ def parallel_figure(records: SearchRecords, contender: SearchContender) -> Figur
     notes = [f"{contender.label}. {source(records)}", "Grey: stopped trials; dotted: diverged or failed."]
     canvas.footer(figure, notes)
     return figure
-
-
-MUTED_TEXT = canvas.MUTED
 
 
 def _parallel_ticks(axes: Axes, place: int, axis: Axis) -> None:
@@ -140,6 +139,8 @@ def slices_figure(records: SearchRecords, contender: SearchContender) -> Figure:
         place = axes.get_subplotspec()
         if place is not None and place.is_first_col():
             axes.set_ylabel(DELTA_M)
+        else:
+            axes.tick_params(labelleft=False)
     numbers = trials["number"].to_numpy(dtype=np.float64)
     scale = Normalize(float(numbers.min()), float(max(numbers.max(), numbers.min() + 1)))
     bar = figure.colorbar(ScalarMappable(scale, "viridis"), ax=every, pad=0.01, fraction=0.02, aspect=40)
@@ -184,6 +185,8 @@ def value_axis(axes: Axes, axis: Axis, which: str) -> None:
     margin = 0.03
     if axis.log:
         (axes.set_xscale if which == "x" else axes.set_yscale)("log")
+        drawn.set_major_locator(LogLocator(numticks=4))
+        drawn.set_major_formatter(FuncFormatter(lambda value, _: canvas.number(value)))
         drawn.set_minor_formatter(NullFormatter())
         limits(axis.at(-margin), axis.at(1 + margin))
         return
@@ -208,24 +211,28 @@ def contour_figure(records: SearchRecords, contender: SearchContender) -> Figure
         canvas.footer(figure, [source(records)])
         return figure
     first, second = ranked[:2]
-    forest = Forest.fit(taken.places, np.maximum(taken.values, floor_of(trials)))
+    values = np.maximum(taken.values, floor_of(trials))
+    forest = Forest.fit(taken.places, values)
     sides = [_cells(axis) for axis in (first, second)]
     surface = forest.surface(told[first.path], told[second.path], sides[0][0], sides[1][0])
-    mesh = axes.pcolormesh(sides[0][1], sides[1][1], surface, cmap="viridis", shading="flat", rasterized=True)
+    scale = Normalize(float(values.min()), float(values.max()))
+    mesh = axes.pcolormesh(sides[0][1], sides[1][1], surface, cmap="viridis", norm=scale, rasterized=True)
     points = [[_spread(axis, [p[axis.path] for p in taken.points])] for axis in (first, second)]
     axes.scatter(
         points[0][0],
         points[1][0],
-        c=taken.values,
+        c=values,
         s=22,
         cmap="viridis",
-        norm=mesh.norm,
+        norm=scale,
         edgecolors="white",
         linewidths=0.7,
         zorder=3,
     )
     best = int(np.argmax(taken.values))
-    axes.scatter(points[0][0][best], points[1][0][best], s=70, facecolors="none", edgecolors=canvas.COLOURS[1], zorder=4)
+    axes.scatter(
+        points[0][0][best], points[1][0][best], s=70, facecolors="none", edgecolors=canvas.COLOURS[1], zorder=4
+    )
     for axis, which in ((first, "x"), (second, "y")):
         value_axis(axes, axis, which)
     # The ranges' own ends: beyond them there is no surface.
@@ -326,8 +333,8 @@ def interaction_figure(records: SearchRecords, contender: SearchContender) -> Fi
         figure,
         [
             f"{contender.label}. {source(records)}",
-            f"{found.method}, {len(taken.values)} whole trials. Diagonal: an axis alone; elsewhere: two together beyond "
-            "each alone.",
+            f"{found.method}, {len(taken.values)} whole trials. Diagonal: an axis alone; elsewhere: two together "
+            "beyond each alone.",
         ],
     )
     return figure

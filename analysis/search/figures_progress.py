@@ -12,7 +12,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from analysis.figures import canvas
@@ -284,9 +284,9 @@ def regret_figure(ways: Mapping[str, Sequence[SearchRecords]], contenders: Mappi
             lows.append(float(np.nanmedian(line.mean)))
             if place:
                 against = regret(ways[labels[0]], repeats, contender)
-                right.plot(against.grid, against.reference_regret, color=canvas.colour(place))
+                right.plot(against.grid, against.reference_regret, drawstyle="steps-post", color=canvas.colour(place))
                 if place == 1:
-                    right.plot(against.grid, against.search_regret, color=canvas.colour(0))
+                    right.plot(against.grid, against.search_regret, drawstyle="steps-post", color=canvas.colour(0))
                     left.axhline(against.target, color=canvas.MUTED, linestyle=":", linewidth=0.8)
         low, high = min(lows), max(finals)
         room(left, low - 0.6 * max(high - low, 1e-6), high)
@@ -294,6 +294,7 @@ def regret_figure(ways: Mapping[str, Sequence[SearchRecords]], contenders: Mappi
         left.set_ylabel(f"best {DELTA_M} so far")
         right.set_ylabel("regret, points of Δm")
         right.set_yscale("symlog", linthresh=1.0)
+        right.yaxis.set_major_formatter(FuncFormatter(lambda value, _: canvas.number(value)))
         right.set_ylim(bottom=0)
         for axes in (left, right):
             axes.set_xlabel("trunk passes")
@@ -302,9 +303,9 @@ def regret_figure(ways: Mapping[str, Sequence[SearchRecords]], contenders: Mappi
     canvas.footer(
         figure,
         [
-            "Lines: mean over repeats, from where each of them has a whole trial; bands: ± 1 sample standard deviation. "
-            "Dotted: what the reference ends with. Regret: distance to the best of any repeat of the two compared, up to "
-            "what both have spent."
+            "Lines: mean over repeats, from where each of them has a whole trial; bands: ± 1 sample standard "
+            "deviation. Dotted: what the reference ends with. Regret: distance to the best of any repeat of the two "
+            "compared, up to what both have spent."
         ],
     )
     return figure

@@ -1,8 +1,8 @@
 """A random forest whose variance is taken apart exactly (Hutter, Hoos, Leyton-Brown, "An Efficient Approach for
 Assessing Hyperparameter Importance", ICML 2014).
 
-Each tree is constant on boxes, so that the mean over all axes but a few, and its variance, are sums over boxes and pairs
-of boxes: nothing is sampled.
+Each tree is constant on boxes, so that the mean over all axes but a few, and its variance, are sums over boxes and
+pairs of boxes: nothing is sampled.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ class Forest:
 
     @cached_property
     def shares(self) -> tuple[Array, Array]:
-        """(D,) share of the variance of each axis alone and (D, D) of each pair beyond its two axes (symmetric, zeros on
-        the diagonal), means over the trees."""
+        """(D,) share of the variance of each axis alone and (D, D) of each pair beyond its two axes (symmetric, zeros
+        on the diagonal), means over the trees."""
         size = self.dimensions
         mains, pairs = [], []
         for tree in self.trees:

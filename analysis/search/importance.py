@@ -160,9 +160,7 @@ def fanova(taken: Sample) -> Array:
                 axis.path: same(point[axis.path]) if axis.kind == "choice" else axis.place(point[axis.path])
                 for axis in taken.axes
             }
-            study.add_trial(
-                optuna.trial.create_trial(params=params, distributions=distributions, value=float(value))
-            )
+            study.add_trial(optuna.trial.create_trial(params=params, distributions=distributions, value=float(value)))
         found = optuna.importance.FanovaImportanceEvaluator(seed=_SEED).evaluate(study, names)
     return np.array([found[name] for name in names])
 

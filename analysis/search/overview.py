@@ -75,8 +75,8 @@ def contenders_table(records: SearchRecords) -> pd.DataFrame:
         notes.append("the trial of the defaults was trained by another search of this id and is counted here")
     if "without_run" in shown:
         notes.append(
-            "without a run: numbers Optuna gave to proposals that were not trained here, being in the records of another "
-            "search or study, or refused"
+            "without a run: numbers Optuna gave to proposals that were not trained here, being in the records of "
+            "another search or study, or refused"
         )
     return listing(
         lines,

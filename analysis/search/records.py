@@ -287,9 +287,7 @@ def _choose(runs: Sequence[Run]) -> Run:
     return max(settled or runs, key=lambda run: (run.info.start_time or 0, run.info.run_id))
 
 
-def _line(
-    contender: SearchContender, number: int, run: Run, names: Iterable[str], gains: _Gains
-) -> dict[str, Any]:
+def _line(contender: SearchContender, number: int, run: Run, names: Iterable[str], gains: _Gains) -> dict[str, Any]:
     tags, numbers = run.data.tags, run.data.metrics
     status = tags.get(schema.STATUS, schema.RUNNING)
     judged = status != schema.DIVERGED

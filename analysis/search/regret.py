@@ -36,6 +36,8 @@ class Regret:
         reference_total: mean of what the reference spent.
         search_cost: the cost after which the mean of the search's best so far is ``target`` or more; NaN where it never
             is.
+        search_final: mean over the repeats of what the search ends with.
+        search_total: mean of what the search spent.
     """
 
     contender: str
@@ -48,6 +50,8 @@ class Regret:
     reference_cost: float
     reference_total: float
     search_cost: float
+    search_final: float
+    search_total: float
 
     @property
     def search_regret(self) -> Array:
@@ -101,6 +105,8 @@ def regret(
         reference_cost=fmean(each.reached(each.final) for each in theirs),
         reference_total=fmean(each.total for each in theirs),
         search_cost=float(every[there[0]]) if there.size else math.nan,
+        search_final=fmean(each.final for each in ours),
+        search_total=fmean(each.total for each in ours),
     )
 
 
