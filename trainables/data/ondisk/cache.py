@@ -91,7 +91,7 @@ class _Reader:
         if "error" in entry:
             raise DataError(entry["error"])
         data = self._bytes[entry["at"] : entry["at"] + entry["bytes"]]
-        if zlib.crc32(data) != entry["crc32"]:
+        if zlib.crc32(data.data) != entry["crc32"]:
             raise self._damaged()
         return np.asarray(data.view(entry["dtype"]).reshape(entry["shape"]))
 

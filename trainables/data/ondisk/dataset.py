@@ -6,7 +6,7 @@ import hashlib
 import json
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -110,7 +110,7 @@ class OnDisk(DataSet):
         own = _own(config)
         if own.root is None or not Path(own.root).is_dir():
             return None
-        return _layout(cls, own)
+        return _layout(cls.find, own, cls._wanted())
 
     @classmethod
     def fingerprint(cls, config: DataConfig) -> str:
@@ -121,7 +121,7 @@ class OnDisk(DataSet):
         """
         parts: dict[str, Any] = {"version": cls.version, "config": cls.identity(config)}
         if cls.layout(config) is not None:
-            parts["files"] = _inventory(cls, _own(config))
+            parts["files"] = _inventory(cls.find, _own(config), cls._wanted())
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     @classmethod
@@ -144,13 +144,16 @@ class OnDisk(DataSet):
                 where it is found.
         """
         own = _own(config)
-        wanted = f"a folder with {cls.layout_help}, from {cls.source}"
         if own.root is None:
-            raise DataError(f"data.root: data set '{own.name}' wants {wanted}")
+            raise DataError(f"data.root: data set '{own.name}' wants {cls._wanted()}")
         found = cls.layout(config)
         if found is None:
-            raise DataError(f"data.root: there is no folder {own.root}; data set '{own.name}' wants {wanted}")
+            raise DataError(f"data.root: there is no folder {own.root}; data set '{own.name}' wants {cls._wanted()}")
         return found
+
+    @classmethod
+    def _wanted(cls) -> str:
+        return f"a folder with {cls.layout_help}, from {cls.source}"
 
     @classmethod
     def open(cls, config: DataConfig, root: Path, split: str) -> FileSplit:
@@ -207,22 +210,21 @@ def _own(config: DataConfig) -> OnDiskConfig:
     return config
 
 
+_Find = Callable[[Any, DataRoot], Layout | None]
+
+
 @lru_cache(maxsize=64)
-def _layout(data_set: type[OnDisk], config: OnDiskConfig) -> Layout:
-    root = DataRoot(Path(str(config.root)), config.name)
-    found = data_set.find(config, root)
+def _layout(find: _Find, config: OnDiskConfig, wanted: str) -> Layout:
+    found = find(config, DataRoot(Path(str(config.root)), config.name))
     if found is None:
-        raise DataError(
-            f"data.root: {config.root} has no layout of data set '{config.name}', which wants a folder with "
-            f"{data_set.layout_help}, from {data_set.source}"
-        )
+        raise DataError(f"data.root: {config.root} has no layout of data set '{config.name}', which wants {wanted}")
     return found
 
 
 @lru_cache(maxsize=64)
-def _inventory(data_set: type[OnDisk], config: OnDiskConfig) -> str:
+def _inventory(find: _Find, config: OnDiskConfig, wanted: str) -> str:
     """Digest of layout, splits, and names and sizes of the files."""
-    layout = _layout(data_set, config)
+    layout = _layout(find, config, wanted)
     root = DataRoot(Path(str(config.root)), config.name)
     folders: dict[str, Mapping[str, int]] = {}
     digest = hashlib.sha256(layout.name.encode())
