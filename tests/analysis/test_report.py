@@ -174,7 +174,7 @@ def test_a_mean_leads_to_the_comparison_of_its_runs():
 
 @pytest.mark.parametrize("base", ["127.0.0.1:5000", "javascript:alert(1)", "http://", "http://a/?q=1", "ftp://a"])
 def test_an_address_that_is_none_is_named(base):
-    with pytest.raises(ConfigError, match="MLflow address .* is not allowed"):
+    with pytest.raises(ConfigError, match=r"MLflow address .* is not allowed"):
         RunLinks(base)
 
 
