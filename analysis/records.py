@@ -64,7 +64,8 @@ class Records:
             ``trial_key``, ``run_id``, ``experiment_id``, ``status`` (``missing`` where no run was begun), ``tasks``
             (tuple of names), the tags of the run under their own names (``method``, ``backbone``, ``data``,
             ``device``, ``git_commit``, ``status_reason``, ...; empty where absent), ``groups`` (the last number of
-            groups) and the costs (``iterations``, ``trunk_passes``, ``seconds``, ...; NaN where absent).
+            groups), ``mean_groups`` (over all iterations) and the costs (``iterations``, ``trunk_passes``,
+            ``seconds``, ...; NaN where absent).
         metrics: one row per number of a complete trial: ``row``, ``label``, ``seed``, ``task``, ``split`` (``val`` or
             ``test``), ``metric``, ``value`` (the last one logged), ``trial_key``, ``run_id``.
     """
@@ -87,7 +88,11 @@ class Records:
         Raises:
             StoreError: no store there, no such study or profile recorded, or records of another layout.
         """
-        store = Store(home)
+        return cls.read(Store(home), study, profile)
+
+    @classmethod
+    def read(cls, store: Store, study: str, profile: str | None = None) -> Records:
+        """:meth:`load` from a store that is open: several studies of one home share what it has read."""
         experiments = store.experiments()
         study_run = _study_run(store, experiments, study, profile)
         plan = read_plan(store.artifact(study_run, schema.PLAN_FILE))
@@ -95,18 +100,22 @@ class Records:
         by_key: dict[str, list[Run]] = {}
         for run in store.runs(list(experiments.values()), schema.TRIAL_RUN):
             key = run.data.tags.get(schema.TRIAL_KEY)
-            if key in keys:
+            if key in keys and _of_a_cell(run):
                 _check_schema(run)
                 by_key.setdefault(key, []).append(run)
         chosen = {key: _choose(runs) for key, runs in by_key.items()}
         complete = {key: run for key, run in chosen.items() if _is_complete(run)}
-        trials = [_trial(row, cell, chosen.get(cell.trial_key)) for row, cell in _cells(plan)]
+        groups = _mean_groups(store, complete)
+        trials = [
+            {**_trial(row, cell, chosen.get(cell.trial_key)), schema.MEAN_GROUPS: groups.get(cell.trial_key, math.nan)}
+            for row, cell in _cells(plan)
+        ]
         metrics = [
             line for row, cell in _cells(plan) for line in _metric_lines(row, cell, complete.get(cell.trial_key))
         ]
         return cls(
             plan=plan,
-            trials=_frame(trials, (*_TRIAL_COLUMNS, *_TAGS, "groups", *schema.ALL_COSTS)),
+            trials=_frame(trials, (*_TRIAL_COLUMNS, *_TAGS, "groups", schema.MEAN_GROUPS, *schema.ALL_COSTS)),
             metrics=_frame(metrics, _METRIC_COLUMNS),
             _store=store,
             _complete=complete,
@@ -130,19 +139,11 @@ class Records:
         """
         if name not in self.metric_names:
             raise ConfigError(unknown("metric", name, self.metric_names))
-        histories = {
-            key: self._store.metric_history(run.info.run_id, name)
-            for key, run in self._complete.items()
-            if name in run.data.metrics
-        }
-        lines = [
-            (row.id, row.label, cell.seed, point.step, _number(point.value), cell.trial_key, point_run)
-            for row, cell in _cells(self.plan)
-            if cell.trial_key in histories
-            for point_run in [self._complete[cell.trial_key].info.run_id]
-            for point in histories[cell.trial_key]
-        ]
-        return pd.DataFrame(lines, columns=list(_CURVE_COLUMNS))
+        runs = [run.info.run_id for run in self._complete.values() if name in run.data.metrics]
+        points = self._store.metric_histories(runs, name)
+        points["value"] = points["value"].where(points["value"].abs() < _FLOAT_MAX, np.sign(points["value"]) * np.inf)
+        cells = self.trials[["row", "label", "seed", "trial_key", "run_id"]]
+        return cells.merge(points, on="run_id")[list(_CURVE_COLUMNS)]
 
     @cached_property
     def metric_names(self) -> tuple[str, ...]:
@@ -212,6 +213,33 @@ def _choose(runs: list[Run]) -> Run:
         return min(complete, key=lambda run: (run.info.end_time or math.inf, run.info.run_id))
     diverged = [run for run in runs if run.data.tags.get(schema.STATUS) == schema.DIVERGED]
     return max(diverged or runs, key=lambda run: (run.info.start_time or 0, run.info.run_id))
+
+
+def _of_a_cell(run: Run) -> bool:
+    """Whether a run may stand for a cell: a trial of a search is judged on the validation split and may have been
+    stopped, even where it has a cell's key. That it diverged holds for the cell, too, and so do test metrics."""
+    ends = (schema.COMPLETE, schema.DIVERGED)
+    return schema.CONTENDER not in run.data.tags or run.data.tags.get(schema.STATUS) in ends
+
+
+def _mean_groups(store: Store, complete: Mapping[str, Run]) -> dict[str, float]:
+    """Trial key to the mean number of groups over all iterations; from the curve where the records are older than the
+    number."""
+    name = schema.cost(schema.MEAN_GROUPS)
+    means = {key: run.data.metrics[name] for key, run in complete.items() if name in run.data.metrics}
+    older = {
+        run.info.run_id: key
+        for key, run in complete.items()
+        if key not in means and schema.GROUP_COUNT in run.data.metrics
+    }
+    if older:
+        points = store.metric_histories(list(older), schema.GROUP_COUNT)
+        # A point is the mean over the iterations since the one before.
+        lengths = points["step"] - points.groupby("run_id")["step"].shift(fill_value=0)
+        sums = pd.DataFrame({"run_id": points["run_id"], "sum": lengths * points["value"], "iterations": lengths})
+        totals = sums.groupby("run_id").sum()
+        means |= {older[str(run)]: float(mean) for run, mean in (totals["sum"] / totals["iterations"]).items()}
+    return means
 
 
 def _status(run: Run) -> str:

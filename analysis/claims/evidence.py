@@ -85,7 +85,7 @@ class Evidence:
         problems: list[str] = []
         for study in sorted(name for name, experiment_id in experiments.items() if experiment_id in ids):
             try:
-                records[study] = Records.load(home, study, chosen)
+                records[study] = Records.read(store, study, chosen)
             except StoreError as error:
                 problems.append(f"study {study} cannot be read: {error}")
         return cls(chosen, records, tuple(problems), tuple(sorted(profiles - {chosen})))

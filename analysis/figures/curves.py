@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from analysis.figures import canvas
-from analysis.figures.series import Array, draw_band, over_seeds
+from analysis.figures.series import Array, draw_band, over_points
 from analysis.figures.shelf import Shelf, missing_notes, source_notes
 from analysis.records import Records
 from study import schema
@@ -64,19 +64,17 @@ def curves_figure(shelf: Shelf) -> Figure:
 def draw_rows(axes: Axes, records: Records, name: str) -> dict[str, Line2D]:
     """One metric over training, a line and a band per row that has it; row id to line. The baseline is black."""
     curves = records.curves(name)
+    by_row = dict(iter(curves.groupby("row", sort=False)))
     drawn: dict[str, Line2D] = {}
     others = [row.id for row in records.plan.rows if row.id != records.plan.baseline]
     for row in records.plan.rows:
-        mine = curves[curves["row"] == row.id]
-        if mine.empty:
+        if row.id not in by_row:
             continue
-        seeds = [
-            (group["step"].to_numpy(dtype=float), group["value"].to_numpy(dtype=float))
-            for _, group in mine.groupby("seed", sort=True)
-        ]
         place = others.index(row.id) if row.id in others else 0
         colour = canvas.INK if row.id == records.plan.baseline else canvas.colour(place)
-        line = draw_band(axes, over_seeds(seeds), colour, "-" if colour == canvas.INK else canvas.dashes(place))
+        line = draw_band(
+            axes, over_points(by_row[row.id]), colour, "-" if colour == canvas.INK else canvas.dashes(place)
+        )
         line.set_linewidth(0.9)
         drawn[row.id] = line
     axes.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))

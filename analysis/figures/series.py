@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
@@ -55,12 +56,28 @@ def over_seeds(runs: Sequence[tuple[Array, Array]]) -> Series:
         places = np.searchsorted(x, steps)
         values[seed, places] = series
         present[seed, places] = True
+    return _series(x, values, present)
+
+
+def over_points(points: pd.DataFrame) -> Series:
+    """:func:`over_seeds` of the points of one row and metric, as :meth:`analysis.records.Records.curves` gives them:
+    ``seed``, ``step``, ``value``."""
+    x, places = np.unique(points["step"].to_numpy(dtype=np.float64), return_inverse=True)
+    seeds, numbers = np.unique(points["seed"].to_numpy(), return_inverse=True)
+    values, present = np.zeros((len(seeds), len(x))), np.zeros((len(seeds), len(x)), dtype=bool)
+    values[numbers, places] = points["value"].to_numpy(dtype=np.float64)
+    present[numbers, places] = True
+    return _series(x, values, present)
+
+
+def _series(x: Array, values: Array, present: NDArray[np.bool_]) -> Series:
+    """From (S, T, ...) values of S seeds, 0 where they are not ``present``."""
     count = present.sum(axis=0)
     mean = values.sum(axis=0) / count
     squares = np.where(present, (values - mean) ** 2, 0.0).sum(axis=0)
     sd = np.full_like(mean, np.nan)
     np.divide(squares, count - 1, out=sd, where=count > 1)
-    return Series(x, mean, np.sqrt(sd), len(runs))
+    return Series(x, mean, np.sqrt(sd), len(values))
 
 
 def draw_band(axes: Axes, series: Series, colour: str, dashes: Any = "-") -> Line2D:

@@ -35,9 +35,13 @@ class Shelf:
         self._open: dict[str, Records | None] = {}
 
     @cached_property
+    def _store(self) -> Store:
+        return Store(self.home)
+
+    @cached_property
     def _recorded(self) -> dict[str, set[str]]:
         """Study id to the profiles it is recorded at."""
-        store = Store(self.home)
+        store = self._store
         names = {experiment_id: name for name, experiment_id in store.experiments().items()}
         found: dict[str, set[str]] = {}
         for run in store.runs(list(names), schema.STUDY_RUN):
@@ -56,7 +60,7 @@ class Shelf:
             return self._any_study()
         for study in self.studies:
             if self._profile in self._recorded.get(study, ()) or (self._profile is None and study in self._recorded):
-                return Records.load(self.home, study, self._profile)
+                return Records.read(self._store, study, self._profile)
         raise self._nothing()
 
     def get(self, *studies: str) -> Records | None:
@@ -69,7 +73,7 @@ class Shelf:
             if study in self.studies and self.profile in self._recorded.get(study, ()):
                 if study not in self._open:
                     same = study == self.first.plan.study
-                    self._open[study] = self.first if same else Records.load(self.home, study, self.profile)
+                    self._open[study] = self.first if same else Records.read(self._store, study, self.profile)
                 return self._open[study]
         return None
 
@@ -102,7 +106,7 @@ class Shelf:
             raise ConfigError(f"figure {self.name}: name the study (recorded: {', '.join(found)})")
         if not found:
             raise self._nothing()
-        return Records.load(self.home, found[0], self._profile)
+        return Records.read(self._store, found[0], self._profile)
 
     def _nothing(self) -> StoreError:
         at = f" at profile {self._profile}" if self._profile else ""

@@ -13,7 +13,7 @@ from study import schema
 
 
 def with_groups(records: Records) -> pd.DataFrame:
-    """:func:`rows_table` with one more column, ``groups``: the number of groups, mean over logged iterations and seeds.
+    """:func:`rows_table` with one more column, ``groups``: the number of groups, mean over iterations and seeds.
 
     Rows trained without groups have NaN there.
     """
@@ -25,12 +25,8 @@ def with_groups(records: Records) -> pd.DataFrame:
 
 
 def _mean_groups(records: Records) -> list[float]:
-    rows = [row.id for row in records.plan.rows]
-    if schema.GROUP_COUNT not in records.metric_names:
-        return [math.nan] * len(rows)
-    curves = records.curves(schema.GROUP_COUNT)
-    means = curves.groupby(["row", "seed"])["value"].mean().groupby("row").mean()
-    return [float(means.get(row, math.nan)) for row in rows]
+    means = records.trials.groupby(["row", "seed"])[schema.MEAN_GROUPS].mean().groupby("row").mean()
+    return [float(means.get(row.id, math.nan)) for row in records.plan.rows]
 
 
 def table2(records: Records) -> pd.DataFrame:

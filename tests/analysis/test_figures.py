@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 
 import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
 from figure_records import BETAS, EVIL, every_study, grouped_study, history
 from hypothesis import given
@@ -15,7 +16,7 @@ from matplotlib.figure import Figure
 from synthetic_records import SyntheticStore, baseline_row, cell, plan, row
 
 from analysis.figures import FIGURES, canvas, make_figure
-from analysis.figures.series import by_backbone, draw_band, grouping, over_seeds
+from analysis.figures.series import by_backbone, draw_band, grouping, over_points, over_seeds
 from analysis.records import Records
 from trainables.errors import ConfigError, StoreError
 
@@ -114,6 +115,19 @@ def test_over_seeds_with_different_points_averages_those_that_have_one() -> None
     np.testing.assert_array_equal(series.x, [1, 2, 3])
     np.testing.assert_allclose(series.mean, [1.0, 4.0, np.nan])
     np.testing.assert_allclose(series.sd, [np.nan, np.sqrt(2), np.nan])
+
+
+def test_over_points_is_over_seeds_of_a_frame() -> None:
+    seeds = {3: ([1, 2], [1.0, 3.0]), 7: ([2, 3], [5.0, np.nan])}
+    points = [
+        (seed, step, value)
+        for seed, (steps, values) in seeds.items()
+        for step, value in zip(steps, values, strict=True)
+    ]
+    series = over_points(pd.DataFrame(points[::-1], columns=["seed", "step", "value"]))
+    expected = over_seeds([(np.array(steps), np.array(values)) for steps, values in seeds.values()])
+    for name in ("x", "mean", "sd", "seeds"):
+        np.testing.assert_array_equal(getattr(series, name), getattr(expected, name))
 
 
 def test_a_band_needs_two_seeds() -> None:

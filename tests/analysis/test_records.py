@@ -10,6 +10,7 @@ import pytest
 from synthetic_records import SyntheticStore, baseline_row, cell, plan, row
 
 from analysis.records import Records
+from analysis.store import Store
 from study import schema
 from trainables.errors import ConfigError, StoreError
 
@@ -228,3 +229,57 @@ def test_artifacts_that_are_not_in_a_folder_are_refused(store: SyntheticStore):
 def test_what_a_later_writer_adds_is_passed_over(store: SyntheticStore):
     store.study(json.loads(json.dumps({**plan([baseline_row()]), "about": "more", "data": {"name": "scenes"}})))
     assert Records.load(store.home, "toy").plan.row("single").label == "Single task"
+
+
+def test_mean_groups_is_the_recorded_number_or_the_mean_of_the_curve(store: SyntheticStore):
+    cells = [cell(f"a-{seed}", seed) for seed in range(3)]
+    store.study(plan([row("a", cells)], baseline=None))
+    curve = {"groups/count": [(8, 4.0), (10, 1.0)]}
+    store.trial("a-0", {}, metrics={**curve, "cost/mean_groups": [(10, 3.25)]})
+    store.trial("a-1", {}, metrics=curve)
+    store.trial("a-2", {})
+    means = Records.load(store.home, "toy").trials["mean_groups"]
+    assert means.tolist()[:2] == [3.25, pytest.approx((8 * 4 + 2 * 1) / 10)]
+    assert math.isnan(means[2])
+
+
+@pytest.mark.parametrize(
+    ("status", "counted"),
+    [("validated", "missing"), ("pruned", "missing"), ("interrupted", "missing"), ("diverged", "diverged")],
+)
+def test_a_trial_of_a_search_stands_for_no_cell(store: SyntheticStore, status: str, counted: str):
+    store.study(plan([row("a", [cell("a-0", 0)])], baseline=None))
+    ended = "FAILED" if status == "diverged" else "FINISHED"
+    store.trial("a-0", {"depth/rmse": 1.0}, status=status, mlflow_status=ended, tags={schema.CONTENDER: "a"})
+    records = Records.load(store.home, "toy")
+    assert records.trials["status"].tolist() == [counted]
+    assert records.metrics.empty
+
+
+def test_a_store_reads_runs_once_for_all_its_studies(store: SyntheticStore, monkeypatch):
+    for study in ("one", "two"):
+        store.study(plan([row("a", [cell("a-0", 0)])], study=study, baseline=None))
+    store.trial("a-0", {"depth/rmse": 1.0}, study="one")
+    opened = Store(store.home)
+    asked = []
+    search = opened._client.search_runs
+    monkeypatch.setattr(
+        opened._client,
+        "search_runs",
+        lambda *given, **named: asked.append(named["filter_string"]) or search(*given, **named),
+    )
+    both = [Records.read(opened, study) for study in ("one", "two")]
+    assert [value(records, "a-0", "depth") for records in both] == [1.0, 1.0]
+    assert sum(schema.TRIAL_RUN in query for query in asked) == 1
+
+
+def test_histories_of_many_runs_agree_with_those_of_one(store: SyntheticStore, monkeypatch):
+    monkeypatch.setattr("analysis.store._AT_ONCE", 2)
+    series = [(1, 3.0), (2, math.nan), (3, -math.inf), (3, 5.0)]
+    runs = [store.trial(f"a-{n}", {}, metrics={"val/depth/rmse": [(s, v + n) for s, v in series]}) for n in range(5)]
+    opened = Store(store.home)
+    found = opened.metric_histories(runs, "val/depth/rmse")
+    for run in runs:
+        one = [(point.step, point.value) for point in opened.metric_history(run, "val/depth/rmse")]
+        many = found[found["run_id"] == run][["step", "value"]].itertuples(index=False, name=None)
+        assert repr(one) == repr(list(many))  # NaN is no NaN's equal

@@ -197,7 +197,7 @@ PUBLISHED_ROWS = [
 
 def test_published_numbers_and_their_footnotes(store: SyntheticStore):
     store.study(plan([baseline_row(), *PUBLISHED_ROWS], study="table4_d5", task_set="taskonomy"))
-    store.trial("r2-0", {}, metrics={"groups/count": [(0, 4.0), (10, 2.0)]})
+    store.trial("r2-0", {}, metrics={"groups/count": [(5, 4.0), (10, 2.0)]})
     table = make_table(Records.load(store.home, "table4_d5"))
     joint = table.loc["Joint"]
     assert (joint["published"], joint["published_spread"]) == (-8.65, 0.229)
