@@ -114,6 +114,11 @@ class Feed(Searcher):
         self._workers = workers
         self._fixed = fixed
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Tune pickles its searcher with the experiment, which is never restored here; a source may hold what cannot
+        # be pickled.
+        return {**vars(self), "_source": None, "_relay": None}
+
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next trial's Tune config, ``None`` to be asked again, or ``FINISHED``."""
         running = self._relay.running
