@@ -1,0 +1,319 @@
+"""Several drivers on one home, a store that goes away under a real sweep, and faults told apart."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import subprocess
+import sys
+import threading
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_run import plan, results, run
+
+from study import schema
+from study.custody import TAKEN, TWICE, Claim
+from study.executors import ExecutorSettings, Failure
+from study.executors.local import LocalExecutor
+from study.faults import out_of_memory, store_trouble
+from study.home import Home
+from study.journal import SUFFIX
+from study.sink import MlflowSink
+from study.tracking import Tracker, finished_keys, finished_runs, open_client, search
+from study.verify import pick, verify
+from trainables import checkpoint
+from trainables.errors import StoreError
+from trainables.session import Report
+
+FINISHED = f"tags.{schema.KIND} = '{schema.TRIAL_RUN}' and attributes.status = 'FINISHED'"
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """A home in which the little study has run once, undisturbed."""
+    home = Home(tmp_path_factory.mktemp("shared") / "home")
+    run(home, plan())
+    return home
+
+
+def last(trial: Any) -> Report:
+    return Report(trial.key, 2, 1.0, [], {"iterations": 2.0}, first=True, done=True)
+
+
+def test_two_drivers_train_every_trial_once(done: Home, tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    code = (
+        "import pathlib, sys\n"
+        "if __name__ == '__main__':\n"
+        f"    sys.path[:0] = [{str(Path(__file__).parent)!r}, {str(Path.cwd())!r}]\n"
+        "    import test_run\n"
+        "    from study.home import Home\n"
+        "    outcome, _ = test_run.run(Home(pathlib.Path(sys.argv[1])), test_run.plan())\n"
+        "    print(outcome.found, outcome.trained, outcome.failures)\n"
+    )
+    script = tmp_path / "drive.py"
+    script.write_text(code)
+    command = [sys.executable, str(script), str(home.path)]
+    drivers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [driver.communicate(timeout=240)[0].split(maxsplit=2) for driver in drivers]
+    assert sum(int(trained) for _, trained, _ in said) == 5
+    assert [int(found) + int(trained) for found, trained, _ in said] == [5, 5]
+    assert [failures.strip() for *_, failures in said] == ["[]", "[]"]
+    runs = list(search(open_client(home), FINISHED))
+    assert sorted(r.data.tags[schema.TRIAL_KEY] for r in runs if r.data.tags[schema.KIND] == "trial") == sorted(
+        finished_keys(open_client(home))
+    )
+    assert results(home) == results(done)
+
+
+def test_a_trial_is_one_drivers_until_it_is_over(tmp_path: Path) -> None:
+    home, planned = Home(tmp_path / "home"), plan()
+    trial = planned.trials[0]
+    one, two = (Tracker(home, planned.parent_run(), "test") for _ in range(2))
+    assert one.claim(trial.key) is Claim.OURS
+    assert two.claim(trial.key) is Claim.BUSY
+    one.log(trial, Report(trial.key, 1, 0.5, [], {"iterations": 1.0}, first=True))
+    assert two.close_orphans() == 0
+    one.log(trial, Report(trial.key, 2, 1.0, [], {"iterations": 2.0}, done=True))
+    assert two.claim(trial.key) is Claim.FINISHED
+    assert two.custody.finished_or_free([trial.key]) == ({trial.key}, set())
+    for tracker in (one, two):
+        tracker.close(schema.COMPLETE)
+
+
+def test_a_driver_that_lost_a_trial_leaves_no_run_that_counts(tmp_path: Path) -> None:
+    home, planned = Home(tmp_path / "home"), plan()
+    trial = planned.trials[0]
+    one, two = (Tracker(home, planned.parent_run(), "test") for _ in range(2))
+    one.log(trial, Report(trial.key, 1, 0.5, [], {"iterations": 1.0}, first=True))
+    with one.custody.leases._transaction() as (connection, _):  # It stalls, and its lease runs out.
+        connection.execute(one.custody.leases._table.update().values(expires=1.0))
+    assert two.close_orphans() == 1
+    two.log(trial, last(trial))
+    assert one.custody.leases.renew() == {trial.key}
+    one.log(trial, Report(trial.key, 2, 1.0, [], {"iterations": 2.0}, done=True))
+    assert one.refused(trial) == TAKEN
+    assert two.refused(trial) == ""
+    runs = list(search(two.client, f"tags.{schema.KIND} = '{schema.TRIAL_RUN}'"))
+    assert sorted(run.info.status for run in runs) == ["FINISHED", "KILLED"]
+    for tracker in (one, two):
+        tracker.close(schema.COMPLETE)
+
+
+def test_a_store_that_is_locked_for_a_while_loses_nothing(
+    done: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every write fails for a while in the middle of a real sweep; training goes on meanwhile."""
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    away = threading.Event()
+    reports, refused = 0, 0
+
+    def failing(original: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            nonlocal refused
+            if away.is_set():
+                refused += 1
+                raise MlflowException("server closed the connection", error_code=14)
+            return original(*args, **kwargs)
+
+        return call
+
+    for name in ("create_run", "log_batch", "set_tag", "set_terminated", "log_artifact", "set_experiment_tag"):
+        monkeypatch.setattr(MlflowClient, name, failing(getattr(MlflowClient, name)))
+    log = Tracker.log
+
+    def counted(self: Tracker, *args: Any) -> str:
+        nonlocal reports
+        reports += 1
+        if reports in (3, 20):
+            away.set() if reports == 3 else away.clear()
+        return log(self, *args)
+
+    monkeypatch.setattr(Tracker, "log", counted)
+    home = Home(tmp_path / "home")
+    outcome, _ = run(home, plan())
+    assert refused > 0
+    assert (outcome.trained, outcome.failures) == (5, [])
+    assert results(home) == results(done)
+    assert list(home.spool.glob("*")) == []
+    trials = [r for r in search(open_client(home), FINISHED) if schema.SPOOL_ID in r.data.tags]
+    assert len({r.data.tags[schema.SPOOL_ID] for r in trials}) == len(trials) == 5
+
+
+def test_what_waits_when_the_driver_ends_is_delivered_by_the_next_and_not_trained_again(
+    done: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, planned = Home(tmp_path / "home"), plan()
+    tracker = Tracker(home, planned.parent_run(), "test")
+    trial = planned.trials[0]
+    with monkeypatch.context() as patch:
+
+        def refuse(*args: Any, **kwargs: Any) -> Any:
+            raise ConnectionError("connection refused")
+
+        for name in ("create", "apply", "find"):
+            patch.setattr(MlflowSink, name, refuse)
+        tracker.log(trial, last(trial))
+        with pytest.raises(
+            StoreError, match=r"the store is away \(connection refused\): \d+ changes to the records wait"
+        ):
+            tracker.custody.close(0.0)
+    assert len(list(home.spool.glob(f"*{SUFFIX}"))) == 1
+    outcome, shown = run(home, planned)
+    assert "records that waited for the store" in shown
+    assert (outcome.found, outcome.trained) == (1, 4)
+    assert list(home.spool.glob("*")) == []
+
+
+def test_a_leftover_of_a_trial_that_was_finished_since_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, planned = Home(tmp_path / "home"), plan()
+    trial = planned.trials[0]
+    one = Tracker(home, planned.parent_run(), "test")
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowSink, "apply", lambda *args: (_ for _ in ()).throw(ConnectionError("gone")))
+        one.log(trial, last(trial))
+        with pytest.raises(StoreError):
+            one.custody.close(0.0)
+        spooled = next(home.spool.glob(f"*{SUFFIX}"))
+        aside = spooled.rename(home.path / spooled.name)
+        blobs = spooled.with_suffix(".blobs").rename(home.path / "aside.blobs")
+    two = Tracker(home, planned.parent_run(), "test")
+    two.log(trial, last(trial))
+    aside.rename(spooled)
+    blobs.rename(spooled.with_suffix(".blobs"))
+    assert two.custody.take_over() > 0
+    runs = list(search(two.client, f"tags.{schema.KIND} = '{schema.TRIAL_RUN}'"))
+    assert sorted((r.info.status, r.data.tags.get(schema.STATUS_REASON, "")) for r in runs) == [
+        ("FINISHED", ""),
+        ("KILLED", TWICE),
+    ]
+    two.close(schema.COMPLETE)
+
+
+def test_an_unreadable_checkpoint_is_set_aside_and_its_trial_starts_over(
+    done: Home, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    home, planned = Home(tmp_path / "home"), plan()
+    path = home.checkpoint(planned.trials[0].key)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"nonsense")
+    with caplog.at_level(logging.WARNING):
+        outcome, _ = run(home, planned)
+    assert (outcome.trained, outcome.failures) == (5, [])
+    assert "its trial starts over" in caplog.text
+    assert path.with_name(path.name + ".damaged").read_bytes() == b"nonsense"
+    assert results(home) == results(done)
+
+
+def test_a_diverged_trial_is_not_trained_again_and_can_be_repeated_alone(tmp_path: Path) -> None:
+    home, planned = Home(tmp_path / "home"), plan(**{"optim.lr": 1e30})
+    first, _ = run(home, planned)
+    assert len(first.failures) == 5
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LocalExecutor, "run", lambda *args: pytest.fail("something was trained"))
+        again, _ = run(home, planned)
+    assert sorted(again.failures) == sorted(first.failures)
+    assert all(path.is_file() for path in again.configs.values())
+    assert again.configs.keys() == {trial.label for trial in planned.trials}
+
+
+def test_for_want_of_memory_a_trial_is_tried_once_more_alone(
+    done: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, planned = Home(tmp_path / "home"), plan()
+    original = LocalExecutor.run
+    rounds: list[ExecutorSettings] = []
+    greedy = {trial.key: trial.label for trial in planned.trials[:2]}
+
+    def run_short(self: LocalExecutor, source: Any, on_event: Any) -> None:
+        rounds.append(self.settings)
+        tasks = []
+        while (task := source.next()) is not None:
+            tasks.append(task)
+        for task in tasks:
+            if task.key in greedy and (len(rounds) == 1 or task.key == planned.trials[0].key):
+                on_event(Failure(task.key, "OutOfMemoryError: CUDA out of memory. Tried to allocate 3.00 GiB.", "T"))
+            else:
+                one = iter([task])
+                source_of_one = type("One", (), {"threads": 1, "cuda": False, "adaptive": False})()
+                source_of_one.next = lambda one=one: next(one, None)
+                original(self, source_of_one, on_event)
+
+    monkeypatch.setattr(LocalExecutor, "run", run_short)
+    outcome, shown = run(home, planned)
+    assert len(rounds) == 2
+    assert (rounds[1].workers, rounds[1].gpus_per_trial) == (1, 1.0)
+    assert outcome.trained == 4
+    ((label, reason),) = outcome.failures
+    assert label == planned.trials[0].label
+    assert reason.startswith(
+        "alone on its device, too: OutOfMemoryError: CUDA out of memory. Tried to allocate 3.00 GiB"
+    )
+    assert "out of memory, tried again alone later" in shown
+
+
+@pytest.mark.parametrize(
+    ("reason", "memory"),
+    [
+        ("OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB", True),
+        ("MemoryError: ", True),
+        (
+            "RuntimeError: [enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes",
+            True,
+        ),
+        ("its worker process ended with exit code -9", False),
+        ("ValueError: memory of the method is too short", False),
+    ],
+)
+def test_want_of_memory_is_told_from_other_failures(reason: str, memory: bool) -> None:
+    assert out_of_memory(reason) is memory
+
+
+def test_what_a_database_says_is_one_line() -> None:
+    assert store_trouble(ValueError("x")) == ""
+    with closing(sqlite3.connect(":memory:")) as connection, pytest.raises(sqlite3.Error) as caught:
+        connection.execute("SELECT * FROM nowhere")
+    assert store_trouble(caught.value) == "the records cannot be used: no such table: nowhere"
+
+
+def test_verify_finds_the_same_bits_and_notices_a_change(done: Home) -> None:
+    verdicts = list(verify(done, "little"))
+    assert [verdict.result for verdict in verdicts] == ["same"] * 5
+    assert all(verdict.values > 6 for verdict in verdicts)
+    assert [r.info.run_id for r in pick(done, None, 2, seed=0)] == [r.info.run_id for r in pick(done, None, 2, seed=0)]
+    assert len({r.info.run_id for seed in range(6) for r in pick(done, None, 2, seed)}) > 2
+    with pytest.raises(StoreError, match="no finished trial of other to verify"):
+        pick(done, "other", None, 0)
+
+
+def test_verify_tells_a_changed_record(done: Home, tmp_path: Path) -> None:
+    import shutil
+
+    home = Home(tmp_path / "home")
+    shutil.copytree(done.path, home.path)
+    key, changed = sorted(finished_runs(open_client(home)).items())[0]
+    name = next(name for name in changed.data.metrics if name.startswith("test/"))
+    with closing(sqlite3.connect(home.database)) as connection, connection:
+        for table in ("metrics", "latest_metrics"):
+            connection.execute(
+                f"UPDATE {table} SET value = value * (1 + 1e-12) WHERE run_uuid = ? AND key = ?",
+                (changed.info.run_id, name),
+            )
+    first, *rest = verify(home)
+    assert (first.key, first.result) == (key, "different")
+    assert first.detail.startswith(f"{name} at 6: ")
+    assert {verdict.result for verdict in rest} == {"same"}
+
+
+def test_verify_leaves_no_checkpoint_and_no_record(done: Home) -> None:
+    assert not list((done.path / "checkpoints").rglob("*.ckpt"))
+    runs = list(search(open_client(done), f"tags.{schema.KIND} = '{schema.TRIAL_RUN}'"))
+    assert len(runs) == 5
+    assert not checkpoint.previous(done.checkpoint("0" * 64)).exists()
