@@ -6,7 +6,8 @@ Plotly alone is four. A new section is one function in a module of its own and o
 """
 
 from analysis.report.bibtex import bibtex
+from analysis.report.document import latex_document
 from analysis.report.markup import MLFLOW_URL, RunLinks
 from analysis.report.page import report_html, write_report
 
-__all__ = ["MLFLOW_URL", "RunLinks", "bibtex", "report_html", "write_report"]
+__all__ = ["MLFLOW_URL", "RunLinks", "bibtex", "latex_document", "report_html", "write_report"]

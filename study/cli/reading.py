@@ -84,10 +84,11 @@ def table(study: str, profile: str | None, form: str, as_json: bool, home: Path 
 @click.option(
     "--format",
     "form",
-    type=click.Choice(("html", "bibtex", *FORMATS)),
+    type=click.Choice(("html", "markdown", "latex", "csv", "bibtex")),
     default="html",
     show_default=True,
-    help="html writes a file and prints its path; bibtex prints the papers of what is compared, the rest the table.",
+    help="html writes a file and prints its path; bibtex prints the papers of what is compared, latex a document that "
+    "compiles as it is, the rest the table.",
 )
 @click.option("--mlflow-url", help="Where links to runs lead (default: http://127.0.0.1:5000, as mtl-study ui serves).")
 @home_option
@@ -100,7 +101,10 @@ def report(study: str, profile: str | None, form: str, mlflow_url: str | None, h
     elif form == "bibtex":
         click.echo("\n\n".join(study_bibtex(where, name, profile) for name in studies(study)))
     else:
-        click.echo("\n\n".join(table_text(where, name, profile, form) for name in studies(study)))
+        from analysis.report import latex_document
+
+        tables = [table_text(where, name, profile, form) for name in studies(study)]
+        click.echo(latex_document(tables) if form == "latex" else "\n\n".join(tables))
 
 
 @click.command(epilog=example("mtl-study figure fig4 --out figures", "mtl-study figure curves --study table4_d5"))
