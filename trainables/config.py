@@ -18,7 +18,7 @@ from trainables.methods import METHODS, Method, MethodConfig
 from trainables.methods.gd import GDConfig
 from trainables.models.config import ModelConfig
 from trainables.models.config import check as check_model
-from trainables.models.weights import WeightsAbsent, weights_fingerprint
+from trainables.models.weights import AbsentWeightsError, weights_fingerprint
 from trainables.presets import expand_preset
 from trainables.settings import Settings, component
 from trainables.task_sets import TasksConfig, make_tasks
@@ -196,7 +196,7 @@ def _digest(config: TrialConfig, *, seed: bool) -> str:
         fields["seed"] = config.seed
     try:
         weights = weights_fingerprint(config.model)
-    except WeightsAbsent:
+    except AbsentWeightsError:
         # Planned where they are not: as with data that is not there, the trials have keys of their own.
         weights = None
     if weights is not None:

@@ -36,7 +36,7 @@ _UNREADABLE = (
 )
 
 
-class WeightsAbsent(WeightsError):
+class AbsentWeightsError(WeightsError):
     """Published weights are not in this machine's cache: enough to plan, not to train."""
 
 
@@ -44,7 +44,7 @@ def weights_file(config: ModelConfig) -> Path | None:
     """The file that ``config`` starts from; ``None`` where it starts from random weights.
 
     Raises:
-        WeightsAbsent: published weights are not in the cache; the message says how to put them there.
+        AbsentWeightsError: published weights are not in the cache; the message says how to put them there.
         WeightsError: there is no such file, or no weights are published.
         ConfigError: the backbone is unknown.
     """
@@ -108,7 +108,7 @@ def _cached(spec: BackboneSpec) -> Path:
         found = try_to_load_from_cache(spec.repo, name, cache_dir=constants.HF_HUB_CACHE)
         if isinstance(found, str):
             return Path(found)
-    raise WeightsAbsent(
+    raise AbsentWeightsError(
         f"model.pretrained: {spec.repo} is not in the Hugging Face cache {constants.HF_HUB_CACHE}, and nothing is "
         f"downloaded at run time; get it with 'hf download {spec.repo} {_CACHED_NAMES[0]}' where there is a network, "
         "and copy the cache here or name the file as model.pretrained"
