@@ -128,11 +128,12 @@ def slices_figure(records: SearchRecords, contender: SearchContender) -> Figure:
         return figure
     floor = floor_of(trials)
     top = float(np.nanmax([*trials["delta_m"], floor]))
+    numbers = trials["number"].to_numpy(dtype=np.float64)
+    scale = Normalize(float(numbers.min()), float(max(numbers.max(), numbers.min() + 1)))
     for axes, axis in zip(every, shown, strict=True):
         mine = trials[[axis.path in point for point in trials["point"]]]
         values = [point[axis.path] for point in mine["point"]]
-        order = mine["number"].to_numpy(dtype=np.float64)
-        marks(axes, _spread(axis, values), mine, floor, order)
+        marks(axes, _spread(axis, values), mine, floor, scale)
         value_axis(axes, axis, "x")
         axes.set_title(canvas.shorten(names[axis.path], 26), loc="left", fontsize=7)
         room(axes, floor, top)
@@ -141,8 +142,6 @@ def slices_figure(records: SearchRecords, contender: SearchContender) -> Figure:
             axes.set_ylabel(DELTA_M)
         else:
             axes.tick_params(labelleft=False)
-    numbers = trials["number"].to_numpy(dtype=np.float64)
-    scale = Normalize(float(numbers.min()), float(max(numbers.max(), numbers.min() + 1)))
     bar = figure.colorbar(ScalarMappable(scale, "viridis"), ax=every, pad=0.01, fraction=0.02, aspect=40)
     bar.set_label("trial")
     bar.outline.set_visible(False)

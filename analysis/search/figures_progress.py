@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
@@ -63,8 +65,8 @@ def floor_of(trials: pd.DataFrame) -> float:
     return float(max(values[0], values[-1] - reach)) if reach > 0 else float(values[0])
 
 
-def marks(axes: Axes, x: Sequence[float], trials: pd.DataFrame, floor: float, fill: Array | None = None) -> None:
-    """Each trial's Delta_m at ``x``: a disc for a whole trial (coloured by ``fill``), a ring for a stopped one, a cross
+def marks(axes: Axes, x: Sequence[float], trials: pd.DataFrame, floor: float, scale: Normalize | None = None) -> None:
+    """Each trial's Delta_m at ``x``: a disc for a whole trial (coloured by its number on ``scale``), a ring for a stopped one, a cross
     for one that diverged or failed. Triangles at the bottom are below the axis."""
     place = np.asarray(x, dtype=np.float64)
     value = trials["delta_m"].to_numpy(dtype=np.float64)
@@ -72,9 +74,9 @@ def marks(axes: Axes, x: Sequence[float], trials: pd.DataFrame, floor: float, fi
     whole = np.isin(status, WHOLE)
     below = np.isfinite(value) & (value < floor)
     shown = np.isfinite(value) & ~below
-    colours = {"c": canvas.colour(0)} if fill is None else {"c": fill[whole & shown], "cmap": "viridis"}
-    if fill is not None and fill.size:
-        colours |= {"vmin": float(np.min(fill)), "vmax": float(np.max(fill))}
+    colours: dict[str, Any] = {"c": canvas.colour(0)}
+    if scale is not None:
+        colours = {"c": trials["number"].to_numpy(dtype=np.float64)[whole & shown], "cmap": "viridis", "norm": scale}
     axes.scatter(place[whole & shown], value[whole & shown], s=12, zorder=3, linewidths=0, **colours)
     rest = shown & ~whole
     axes.scatter(place[rest], value[rest], s=11, facecolors="none", edgecolors=canvas.MUTED, linewidths=0.7, zorder=2)

@@ -72,7 +72,9 @@ def contenders_table(records: SearchRecords) -> pd.DataFrame:
         "trials is above what its values give on fresh seeds: the final table has those",
     ]
     if borrowed:
-        notes.append("the trial of the defaults was trained by another search of this id and is counted here")
+        notes.append(
+            "the trial of the defaults was found in the records of another study or search and is counted here"
+        )
     if "without_run" in shown:
         notes.append(
             "without a run: numbers Optuna gave to proposals that were not trained here, being in the records of "

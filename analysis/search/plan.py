@@ -112,6 +112,43 @@ def short_names(axes: Sequence[Axis]) -> dict[str, str]:
     return names
 
 
+def point_in(axes: Sequence[Axis], config: Mapping[str, Any]) -> dict[str, Value]:
+    """The values of a resolved trial config at the axes that exist in it; an axis whose values it has none of is left
+    out."""
+    point = {}
+    for axis in axes:
+        found = _field(config, axis.path)
+        exists = all(
+            any(_is(_field(config, path), value) for value in (allowed if isinstance(allowed, list) else [allowed]))
+            for path, allowed in (axis.when or {}).items()
+        )
+        if not exists:
+            continue
+        if axis.kind != "choice":
+            if isinstance(found, (int, float)) and axis.low <= found <= axis.high:
+                point[axis.path] = found
+            continue
+        fitting = next((value for value in axis.values if _is(found, value)), None)
+        if fitting is not None or any(value is None and found is None for value in axis.values):
+            point[axis.path] = fitting
+    return point
+
+
+def _field(config: Any, path: str) -> Any:
+    for part in path.split("."):
+        config = config.get(part) if isinstance(config, Mapping) else None
+    return config
+
+
+def _is(found: Any, wanted: Any) -> bool:
+    """Equal, or a component that ``wanted`` names or gives some fields of."""
+    if isinstance(found, Mapping) and isinstance(wanted, str):
+        return bool(found.get("name") == wanted)
+    if isinstance(found, Mapping) and isinstance(wanted, Mapping):
+        return all(_is(found.get(key), value) for key, value in wanted.items())
+    return same(found) == same(wanted)
+
+
 class _Record(BaseModel):
     """Frozen and strict about what it knows; fields a later writer adds are passed over."""
 

@@ -5,7 +5,8 @@ larger budget has a second parent run and the trials of both.
 
 A trial that the search did not train because the records held it already has no run of its own; Optuna alone knows that
 it was proposed. It is counted as "without a run". The one exception is the trial of a contender's defaults, which
-every search proposes first: where another search of the same id trained it, it is read from there.
+every search proposes first: where another study or search trained it, it is read from there, Delta_m taken anew against
+this search's own baseline.
 """
 
 from __future__ import annotations
@@ -21,9 +22,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from analysis.delta_m import delta_m
-from analysis.plan import PlanTask
 from analysis.records import Records
-from analysis.search.plan import SearchContender, SearchPlan, read_search
+from analysis.search.plan import SearchContender, SearchPlan, point_in, read_search
 from analysis.store import Store
 from study import schema
 from trainables.errors import StoreError, unknown
@@ -87,7 +87,7 @@ class SearchRecords:
         trials: one row per trial that has a run: ``contender`` (id), ``label``, ``number`` (Optuna's), ``status``,
             ``reason``, ``delta_m`` (percent, on the validation split, at the last evaluation; NaN where it diverged or
             was never judged), ``values`` (tuple, the objective's), the costs, ``point`` (path to value), ``ended``
-            (milliseconds since 1970, NaN while it runs), ``found`` (read from another search's records), ``run_id``,
+            (milliseconds since 1970, NaN while it runs), ``found`` (read from other records), ``run_id``,
             ``experiment_id``. In the order in which they ended.
         names: of the objective's values.
         maximize: for each of them, whether more is better.
@@ -99,6 +99,7 @@ class SearchRecords:
     maximize: tuple[bool, ...]
     _store: Store = field(repr=False, compare=False)
     _attempts: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False, compare=False)
+    _runs: tuple[Run, ...] = field(default=(), repr=False, compare=False)
 
     @property
     def plan(self) -> SearchPlan:
@@ -140,9 +141,8 @@ class SearchRecords:
     def of(cls, store: Store, entry: SearchRun) -> SearchRecords:
         """The records of one parent run; raises as :meth:`load` does."""
         plan = entry.plan
-        names, maximize, tasks = _objective(store, plan)
-        every = store.runs([entry.experiment_id], schema.TRIAL_RUN)
-        gains = _Gains(store, plan, tasks)
+        judge = _Judge(store, plan)
+        every = store.runs(list(store.experiments().values()), schema.TRIAL_RUN)
         lines: list[dict[str, Any]] = []
         attempts: dict[str, tuple[str, ...]] = {}
         for contender in plan.contenders:
@@ -154,15 +154,14 @@ class SearchRecords:
             for number, runs in mine.items():
                 chosen = _choose(runs)
                 attempts[chosen.info.run_id] = tuple(run.info.run_id for run in runs)
-                lines.append(_line(contender, number, chosen, names, gains))
+                lines.append(_line(contender, number, chosen, judge))
             default = _default(contender, every) if 0 not in mine else None
             if default is not None:
-                line = _line(contender, 0, default, names, gains)
-                lines.append({**line, "found": True, "ended": 0.0})
+                lines.append(_line(contender, 0, default, judge, found=True))
         frame = pd.DataFrame(lines, columns=list(_COLUMNS))
         order = frame["ended"].fillna(math.inf)
         frame = frame.assign(_order=order).sort_values(["_order", "number"], kind="stable").drop(columns="_order")
-        return cls(entry, frame.reset_index(drop=True), names, maximize, store, attempts)
+        return cls(entry, frame.reset_index(drop=True), judge.names, judge.maximize, store, attempts, tuple(every))
 
     def of_contender(self, contender: str) -> pd.DataFrame:
         """The trials of one contender, in the order in which they ended."""
@@ -198,10 +197,6 @@ class SearchRecords:
             raise StoreError(f"run {run_id}: its {schema.CONFIG_FILE} is no trial config")
         return value
 
-    @cached_property
-    def _runs(self) -> list[Run]:
-        return self._store.runs([self.run.experiment_id], schema.TRIAL_RUN)
-
 
 def recorded_searches(store: Store) -> list[SearchRun]:
     """Every parent run of a search, oldest first.
@@ -231,54 +226,68 @@ def recorded_searches(store: Store) -> list[SearchRun]:
     return found
 
 
-def _objective(store: Store, plan: SearchPlan) -> tuple[tuple[str, ...], tuple[bool, ...], tuple[PlanTask, ...]]:
-    """Names and directions of the values, and the tasks where they are the values."""
-    match plan.objective.name:
-        case "delta_m":
-            return ("delta_m",), (True,), ()
-        case "cost":
-            return ("delta_m", plan.objective.of), (True, False), ()
-        case "tasks":
-            tasks = _study(store, plan).plan.tasks
-            names = tuple(f"{task.name}/{task.metric}" for task in tasks)
-            return names, tuple(task.higher_is_better for task in tasks), tasks
-    raise StoreError(f"search '{plan.search}': objective '{plan.objective.name}' is not known to this version")
-
-
-def _study(store: Store, plan: SearchPlan) -> Records:
-    """The study that the search trained its baseline in."""
-    return Records.load(store.path.parent, plan.search, plan.profile)
-
-
-class _Gains:
-    """Delta_m of a trial: as recorded, or recomputed where the search sought something else.
+class _Judge:
+    """What a search makes of a trial's numbers.
 
     Args:
         store: of the records.
         plan: the search.
-        tasks: the objective's values; empty where Delta_m is among them.
+
+    Raises:
+        StoreError: this version does not know the objective.
     """
 
-    def __init__(self, store: Store, plan: SearchPlan, tasks: Sequence[PlanTask]) -> None:
-        self._tasks = tasks
-        self._better = {task.name: task.higher_is_better for task in tasks}
-        self._baseline: dict[str, float] = {}
-        if tasks:
-            study = _study(store, plan)
-            metrics = study.metrics
-            alone = metrics[(metrics["row"] == study.plan.baseline) & (metrics["split"] == schema.VAL)]
-            for task in tasks:
-                values = alone[(alone["task"] == task.name) & (alone["metric"] == task.metric)]["value"]
-                self._baseline[task.name] = float(values.mean()) if len(values) else math.nan
+    def __init__(self, store: Store, plan: SearchPlan) -> None:
+        self._store, self._plan = store, plan
+        self._sought = plan.objective.name
+        if self._sought not in ("delta_m", "cost", "tasks"):
+            raise StoreError(f"search '{plan.search}': objective '{self._sought}' is not known to this version")
 
-    def __call__(self, numbers: Mapping[str, float]) -> float:
-        if not self._tasks:
-            return _number(numbers.get(f"{schema.OBJECTIVE}/delta_m", math.nan))
-        values = {
-            task.name: _number(numbers.get(schema.metric(schema.VAL, task.name, task.metric), math.nan))
-            for task in self._tasks
-        }
-        return delta_m(values, self._baseline, self._better)
+    @cached_property
+    def _study(self) -> Records:
+        """The study that the search trained its baseline in."""
+        return Records.load(self._store.path.parent, self._plan.search, self._plan.profile)
+
+    @cached_property
+    def _baseline(self) -> dict[str, float]:
+        metrics = self._study.metrics
+        alone = metrics[(metrics["row"] == self._study.plan.baseline) & (metrics["split"] == schema.VAL)]
+        found = {}
+        for task in self._study.plan.tasks:
+            values = alone[(alone["task"] == task.name) & (alone["metric"] == task.metric)]["value"]
+            found[task.name] = float(values.mean()) if len(values) else math.nan
+        return found
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the values."""
+        if self._sought == "tasks":
+            return tuple(f"{task.name}/{task.metric}" for task in self._study.plan.tasks)
+        return ("delta_m", self._plan.objective.of) if self._sought == "cost" else ("delta_m",)
+
+    @property
+    def maximize(self) -> tuple[bool, ...]:
+        """For each value, whether more is better."""
+        if self._sought == "tasks":
+            return tuple(task.higher_is_better for task in self._study.plan.tasks)
+        return (True, False) if self._sought == "cost" else (True,)
+
+    def judge(self, numbers: Mapping[str, float], *, anew: bool = False) -> tuple[float, tuple[float, ...]]:
+        """Delta_m and the values. ``anew``: against this search's own baseline, whatever another recorded."""
+        if self._sought == "tasks" or anew:
+            tasks = self._study.plan.tasks
+            measured = {
+                task.name: _number(numbers.get(schema.metric(schema.VAL, task.name, task.metric), math.nan))
+                for task in tasks
+            }
+            gain = delta_m(measured, self._baseline, {task.name: task.higher_is_better for task in tasks})
+            if self._sought == "tasks":
+                return gain, tuple(measured.values())
+        else:
+            gain = _number(numbers.get(f"{schema.OBJECTIVE}/delta_m", math.nan))
+        if self._sought == "cost":
+            return gain, (gain, _number(numbers.get(schema.cost(self._plan.objective.of), math.nan)))
+        return gain, (gain,)
 
 
 def _choose(runs: Sequence[Run]) -> Run:
@@ -287,10 +296,12 @@ def _choose(runs: Sequence[Run]) -> Run:
     return max(settled or runs, key=lambda run: (run.info.start_time or 0, run.info.run_id))
 
 
-def _line(contender: SearchContender, number: int, run: Run, names: Iterable[str], gains: _Gains) -> dict[str, Any]:
+def _line(contender: SearchContender, number: int, run: Run, judge: _Judge, *, found: bool = False) -> dict[str, Any]:
     tags, numbers = run.data.tags, run.data.metrics
     status = tags.get(schema.STATUS, schema.RUNNING)
-    judged = status != schema.DIVERGED
+    gain, values = judge.judge(numbers, anew=found)
+    if status == schema.DIVERGED:
+        gain, values = math.nan, tuple(math.nan for _ in values)
     try:
         point = json.loads(tags.get(schema.POINT, "{}"))
     except ValueError:
@@ -301,29 +312,30 @@ def _line(contender: SearchContender, number: int, run: Run, names: Iterable[str
         "number": number,
         "status": status,
         "reason": tags.get(schema.STATUS_REASON, ""),
-        "delta_m": gains(numbers) if judged else math.nan,
-        "values": tuple(
-            _number(numbers.get(f"{schema.OBJECTIVE}/{name}", math.nan)) if judged else math.nan for name in names
-        ),
+        "delta_m": gain,
+        "values": values,
         **{name: _number(numbers.get(schema.cost(name), math.nan)) for name in _COSTS},
-        "point": point,
-        "ended": float(run.info.end_time) if run.info.end_time else math.nan,
-        "found": False,
+        "point": point_in(contender.axes, contender.config) if found else point,
+        # What was found cost its search nothing but the budget, and came first.
+        "ended": 0.0 if found else float(run.info.end_time) if run.info.end_time else math.nan,
+        "found": found,
         "run_id": run.info.run_id,
         "experiment_id": run.info.experiment_id,
     }
 
 
 def _default(contender: SearchContender, runs: Iterable[Run]) -> Run | None:
-    """The trial of the contender's defaults in the records of another search of this id: same contender, same fields,
-    what is only written down and how samples are read aside."""
+    """The trial of the contender's defaults in the records of any study: the same fields, what is only written down and
+    how samples are read aside. The first that ended."""
     wanted = _compared(_flat(contender.config))
-    for run in runs:
-        tags = run.data.tags
-        ours = tags.get(schema.CONTENDER) == contender.id and tags.get(schema.STATUS) in WHOLE
-        if ours and _compared(run.data.params) == wanted:
-            return run
-    return None
+    fitting = [
+        run
+        for run in runs
+        if run.data.tags.get(schema.STATUS) in WHOLE
+        and run.info.status == "FINISHED"
+        and _compared(run.data.params) == wanted
+    ]
+    return min(fitting, key=lambda run: (run.info.end_time or math.inf, run.info.run_id), default=None)
 
 
 def _compared(params: Mapping[str, str]) -> dict[str, str]:
