@@ -110,7 +110,7 @@ def verify(
 def _verify_one(client: MlflowClient, run: Run, home: Home, on_report: Callable[[str, Report], None] | None) -> Verdict:
     tags = run.data.tags
     key, label = tags[schema.TRIAL_KEY], tags.get(schema.CELL, "")
-    device = tags.get(schema.DEVICE, "cpu").split(" ")[0]
+    device = "cuda" if tags.get(schema.DEVICE, "").startswith("cuda") else "cpu"
     try:
         config = load_trial(json.loads(_artifact(client, run, schema.CONFIG_FILE)))
         if trial_key(config) != key:

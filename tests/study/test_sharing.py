@@ -286,7 +286,7 @@ def test_what_a_database_says_is_one_line() -> None:
 def test_verify_finds_the_same_bits_and_notices_a_change(done: Home) -> None:
     verdicts = list(verify(done, "little"))
     assert [verdict.result for verdict in verdicts] == ["same"] * 5
-    assert all(verdict.values > 6 for verdict in verdicts)
+    assert all(verdict.values >= 6 for verdict in verdicts)
     assert [r.info.run_id for r in pick(done, None, 2, seed=0)] == [r.info.run_id for r in pick(done, None, 2, seed=0)]
     assert len({r.info.run_id for seed in range(6) for r in pick(done, None, 2, seed)}) > 2
     with pytest.raises(StoreError, match="no finished trial of other to verify"):
