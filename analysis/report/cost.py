@@ -17,6 +17,9 @@ from analysis.tables.results import row_results
 from study import schema
 
 _HOUR = 3600
+_SMALLEST = 0.005
+"""Percent that two decimals show as more than nothing."""
+
 _AXES = (("trunk_passes", "trunk passes of a seed"), ("seconds", "seconds of a seed"))
 
 
@@ -35,7 +38,9 @@ def cost_section(records: Records, frame: pd.DataFrame, links: RunLinks) -> str:
     fronts, charts = {}, []
     for name, title in _AXES:
         dots = {
-            row: Dot(result.row.label, result.costs[name], *quality[row], hollow=row == records.plan.baseline)
+            row: Dot(
+                result.row.label, result.costs[name], quality[row][0], quality[row][1], row == records.plan.baseline
+            )
             for row, result in results.items()
             if math.isfinite(quality[row][0]) and math.isfinite(result.costs[name])
         }
@@ -55,9 +60,13 @@ def cost_section(records: Records, frame: pd.DataFrame, links: RunLinks) -> str:
         mean = quality[row][0]
         seconds = result.costs["seconds"]
         runs = _runs(records, row)
-        on = " and ".join(name.replace("_", " ") for name, front in fronts.items() if row in front)
-        shown = f"{round(mean, 2) + 0.0:+.2f}" if math.isfinite(mean) else DASH
-        cells = [Cell(safe(result.row.label)), Cell(shown, mean), Cell(safe(on or DASH))]
+        on = [name.replace("_", " ") for name, front in fronts.items() if row in front]
+        shown = DASH if not math.isfinite(mean) else f"{mean:+.2f}" if abs(mean) >= _SMALLEST else "0.00"
+        cells = [
+            Cell(safe(result.row.label)),
+            Cell(shown, mean),
+            Cell("both" if len(on) == len(_AXES) else safe(on[0] if on else DASH)),
+        ]
         cells.append(Cell(short_number(seconds / _HOUR), seconds / _HOUR))
         for name in schema.COSTS:
             value = result.costs[name]
@@ -70,7 +79,7 @@ def cost_section(records: Records, frame: pd.DataFrame, links: RunLinks) -> str:
     )
     line = (
         "Pareto line: rows that no other row is both cheaper and better than; filled points on it. Whiskers: ± sample "
-        "standard deviation of Delta_m over seeds. Hollow: the baseline."
+        "standard deviation of Delta_m over seeds. Dashed: the baseline."
     )
     return section(
         "cost",

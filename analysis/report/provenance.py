@@ -88,7 +88,11 @@ def reproduce_section(records: Records, links: RunLinks) -> str:
     complete = records.trials[records.trials["status"] == schema.COMPLETE]
     commits = distinct(complete[schema.GIT_COMMIT])
     command = f"mtl-study run {plan.study} --profile {plan.profile} --seeds {len(plan.seeds)}"
-    lines = [*([f"git checkout {commits[0]}"] if len(commits) == 1 else []), command, f"mtl-study report {plan.study}"]
+    lines = [
+        *([f"git checkout {commits[0]}"] if len(commits) == 1 else []),
+        command,
+        f"mtl-study report {plan.study} --profile {plan.profile}",
+    ]
     facts = [("profile", plan.profile), ("seeds", ", ".join(map(str, plan.seeds)))]
     facts += [(name, ", ".join(distinct(complete[tag])) or "unknown") for name, tag in _PLACES]
     facts.append(("versions", _versions(complete[schema.VERSIONS])))

@@ -20,7 +20,7 @@ _RIGHT = 46
 _ROW = 18
 _TOP = 6
 _BOTTOM = 20
-_LONGEST = 17
+_LONGEST = 15
 
 
 def tasks_section(records: Records) -> str:

@@ -71,17 +71,17 @@ def _comparisons(claim: str, frame: pd.DataFrame) -> str:
         (
             "",
             [
-                words(str(line.text).removeprefix("> ")),
-                Cell(_verdict(line.verdict)),
-                _number(line.n, ".0f"),
-                _number(line.difference, "+.3g"),
-                _interval(line.low, line.high),
-                _number(line.p_claim, ".2g"),
-                _number(line.more_seeds, ".0f"),
-                words(line.note or ""),
+                words(str(line["text"]).removeprefix("> ")),
+                Cell(_verdict(line["verdict"])),
+                _number(line["n"], ".0f"),
+                _number(line["difference"], "+.3g"),
+                _interval(line["low"], line["high"]),
+                _number(line["p_claim"], ".2g"),
+                _number(line["more_seeds"], ".0f"),
+                words(line["note"] or ""),
             ],
         )
-        for line in frame.itertuples(index=False)
+        for line in frame.to_dict("records")
     ]
     return table(f"claim-{safe(claim)}", f"Comparisons behind {claim}", heads, rows)
 
