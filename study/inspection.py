@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -130,7 +130,7 @@ class _Inspection:
     def _gone(self, owner: str) -> bool:
         return gone(self.home.drivers, owner)
 
-    def _leases(self) -> Iterator[Observation]:
+    def _leases(self) -> Generator[Observation, None, set[str]]:
         """The keys that live drivers have."""
         path = self.home.path / "leases.db"
         if self.home.leases_url.startswith("sqlite") and not path.exists():
@@ -246,7 +246,7 @@ class _Inspection:
                 yield Observation("data", "wrong", str(error), "delete its folder; it is built again")
 
     @staticmethod
-    def _each(paths: Any, act: Callable[[Path], object]) -> None:
+    def _each(paths: Iterable[Path], act: Callable[[Path], object]) -> None:
         for path in paths:
             act(path)
 

@@ -27,7 +27,7 @@ def doctor(home: Path | None, repair: bool, as_json: bool) -> int:
     from study.inspection import inspect
 
     where = Home.locate(home)
-    findings = [(f.name, f.level, f.mark, f.found, f.fix) for f in examine(where)]
+    findings: list[tuple[str, str, str, str, str]] = [(f.name, f.level, f.mark, f.found, f.fix) for f in examine(where)]
     if (home is not None or repair) and where.path.is_dir():
         seen = inspect(where, repair=repair)
         findings += [(f"home: {o.name}", o.level, _MARKS.get(o.level, o.level), o.found, o.fix) for o in seen]
