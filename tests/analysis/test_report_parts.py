@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from analysis.claims import claims
+from analysis.listing import listing
+from analysis.records import Records
+from analysis.report import report_html
+from analysis.report.cost import hours_name
+from analysis.report.curves import thinned
+from analysis.report.plot import Axis, Dot, axis_for, nice_step, pareto
+from analysis.report.verdicts import claims_section
+
+DOTS = st.lists(st.tuples(st.integers(1, 9), st.integers(-9, 9)), min_size=1, max_size=12)
+
+
+@given(DOTS)
+def test_pareto_line_is_what_nothing_dominates(values):
+    dots = [Dot(str(n), float(x), float(y), math.nan) for n, (x, y) in enumerate(values)]
+    front = {(dot.x, dot.y) for dot in pareto(dots)}
+    for dot in dots:
+        dominated = any(o.x <= dot.x and o.y >= dot.y and (o.x, o.y) != (dot.x, dot.y) for o in dots)
+        assert ((dot.x, dot.y) in front) != dominated
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=20), st.booleans())
+def test_an_axis_reaches_every_value_in_order(values, log):
+    axis = axis_for(np.array(values), 10.0, 110.0, log=log)
+    places = [axis(value) for value in sorted(values)]
+    assert places == sorted(places)
+    assert all(10.0 <= place <= 110.0 for place in places)
+    assert all(axis.low <= tick * (1 + 1e-9) + 1e-9 for tick in axis.ticks())
+
+
+def test_ticks_of_a_logarithmic_axis():
+    axis = Axis(0.1, 100.0, 0.0, 90.0, log=True)
+    assert axis.ticks(4) == pytest.approx([0.1, 1, 10, 100])
+    assert axis(1.0) == pytest.approx(30.0)
+
+
+@pytest.mark.parametrize(("raw", "step"), [(1.0, 1.0), (1.1, 2.0), (0.03, 0.05), (7, 10)])
+def test_round_steps(raw, step):
+    assert nice_step(raw) == pytest.approx(step)
+
+
+@given(st.integers(1, 500), st.integers(2, 60))
+def test_thinned_keeps_both_ends(size, most):
+    kept = thinned(size, most)
+    assert kept[0] == 0
+    assert kept[-1] == size - 1
+    assert len(kept) <= most
+
+
+@pytest.mark.parametrize(
+    ("devices", "name"),
+    [
+        (["cpu x86_64", ""], "CPU-hours"),
+        (["cuda A100"], "GPU-hours"),
+        (["cpu", "cuda"], "device-hours"),
+        ([], "device-hours"),
+    ],
+)
+def test_hours_are_named_after_what_ran(devices, name):
+    assert hours_name(devices) == name
+
+
+def test_claims_of_this_study_alone(mixed_home: Path):
+    records = Records.load(mixed_home, "toy")
+    columns = ("claim", "level", "study", "text", "verdict", "n", "difference", "low", "high", "p_claim", "more_seeds")
+    nothing = dict.fromkeys(columns[5:], math.nan)
+    numbers = {"n": 3.0, "difference": 2.5, "low": 1.0, "high": 4.0, "p_claim": 0.01, "more_seeds": math.nan}
+    lines = []
+    for claim, study in (("mine", "other, toy"), ("theirs", "other")):
+        head = {"claim": claim, "level": "claim", "text": f"{claim}: <{claim}> holds", "verdict": "contradicted at cpu"}
+        line = {"claim": claim, "level": "comparison", "study": study, "text": "> a - b", "verdict": "supported at cpu"}
+        lines += [{**head, **nothing, "note": ""}, {**line, **numbers, "note": "why & how"}]
+    frame = listing(lines, [*columns, "note"], name="claims", title="", shown={}, footnotes=["read with care"])
+    page = claims_section(records, frame)
+    assert "&lt;mine&gt; holds" in page
+    assert "theirs" not in page
+    assert '<span class="verdict contradicted"><span aria-hidden="true">✗</span> contradicted at cpu</span>' in page
+    assert "+1 to +4" in page
+    assert "why &amp; how" in page
+    assert "read with care." in page
+    assert claims_section(records, frame[frame["claim"] == "theirs"]) == ""
+
+
+def test_a_study_the_paper_says_nothing_of_has_no_claims(mixed_home: Path):
+    records = Records.load(mixed_home, "toy")
+    page = report_html(records, verdicts=claims(mixed_home, "cpu"))
+    assert 'id="claims"' not in page
