@@ -85,7 +85,7 @@ def sheet_of(table: pd.DataFrame) -> Sheet:
         match entry["role"]:
             case c.TASK:
                 texts = _fixed(values)
-            case c.DELTA_M | c.PUBLISHED | c.PUBLISHED_RECOMPUTED:
+            case c.DELTA_M | c.VALIDATION | c.PUBLISHED | c.PUBLISHED_RECOMPUTED:
                 texts = [_percent(value) for value in values]
             case c.GROUPS | c.SECONDS:
                 texts = [short_number(value) for value in values]
@@ -93,7 +93,7 @@ def sheet_of(table: pd.DataFrame) -> Sheet:
                 texts = [DASH if math.isnan(value) else f"{value:,.0f}" for value in values]
             case _:
                 continue
-        optional = entry["role"] in (c.PUBLISHED, c.PUBLISHED_RECOMPUTED, c.GROUPS)
+        optional = entry["role"] in (c.PUBLISHED, c.PUBLISHED_RECOMPUTED, c.GROUPS, c.VALIDATION)
         if optional and set(texts) == {DASH}:
             continue
         ranks = _ranks(values, texts, compared, entry["direction"])

@@ -17,6 +17,7 @@ from analysis.figures.ablations import BETA_STUDIES, fig4
 from analysis.figures.affinity import backbones_figure, betas_figure
 from analysis.figures.bars import bars_figure
 from analysis.figures.curves import curves_figure
+from analysis.figures.equal_compute import equal_compute_figure
 from analysis.figures.groups import d_fig1, fig3
 from analysis.figures.series import BACKBONE_STUDIES
 from analysis.figures.shelf import Shelf
@@ -66,6 +67,11 @@ FIGURES: Mapping[str, FigureKind] = MappingProxyType(
         ),
         "d_fig6": FigureKind(
             "Figure D.6: affinity of every pair over training, by decay rate", BETA_STUDIES, betas_figure
+        ),
+        "equal_compute": FigureKind(
+            "Delta_m on the validation split over trunk passes and over seconds",
+            ("equal_compute",),
+            equal_compute_figure,
         ),
         "curves": FigureKind("Training and validation curves of every task of a study", (), curves_figure),
         "bars": FigureKind("Change of every task against single-task networks, by row of a study", (), bars_figure),

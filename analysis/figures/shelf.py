@@ -141,5 +141,15 @@ def missing_notes(records: Records, row_ids: Iterable[str]) -> list[str]:
     return [f"Not recorded: {'; '.join(notes)}."] if notes else []
 
 
+def machine_notes(records: Records) -> list[str]:
+    """What the seconds of a figure were measured on; none where the records do not say."""
+    complete = records.trials[records.trials["status"] == schema.COMPLETE]
+    devices, hosts = _distinct(complete[schema.DEVICE]), _distinct(complete[schema.HOST])
+    notes = [f"Device: {devices}{f' ({hosts})' if hosts else ''}."] if devices else []
+    if complete[schema.DEVICE].nunique() > 1 or complete[schema.HOST].nunique() > 1:
+        notes.append("The trials ran on different machines or devices: their seconds do not compare.")
+    return notes
+
+
 def _distinct(values: Iterable[str]) -> str:
     return ", ".join(dict.fromkeys(value for value in values if value))

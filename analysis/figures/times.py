@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from analysis import reference
 from analysis.figures import canvas
-from analysis.figures.shelf import Shelf, missing_notes, source_notes
+from analysis.figures.shelf import Shelf, machine_notes, missing_notes, source_notes
 from analysis.plan import PlanRow
 from analysis.records import Records
 from analysis.stats import Summary, summarize
@@ -85,7 +85,7 @@ def fig2(shelf: Shelf) -> Figure:
     notes = source_notes(
         [records], spread="Mean and sample standard deviation over seeds, loading of batches included."
     )
-    canvas.footer(figure, [*notes, *_devices(records), *missing_notes(records, [row.id for row in rows])])
+    canvas.footer(figure, [*notes, *machine_notes(records), *missing_notes(records, [row.id for row in rows])])
     return figure
 
 
@@ -125,13 +125,3 @@ def _label(records: Records, row: PlanRow) -> str:
     networks = max((sum(cell.seed == seed for cell in row.cells) for seed in records.plan.seeds), default=1)
     several = f" ({networks} networks)" if networks > 1 else ""
     return canvas.shorten(row.label, 34) + several
-
-
-def _devices(records: Records) -> list[str]:
-    complete = records.trials[records.trials["status"] == schema.COMPLETE]
-    devices = list(dict.fromkeys(name for name in complete[schema.DEVICE] if name))
-    hosts = complete[schema.HOST].nunique()
-    notes = [f"Device: {', '.join(devices)}."] if devices else []
-    if len(devices) > 1 or hosts > 1:
-        notes.append("The trials ran on different machines or devices: their seconds do not compare.")
-    return notes

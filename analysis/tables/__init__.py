@@ -12,6 +12,7 @@ import pandas as pd
 
 from analysis.records import Records
 from analysis.tables.cost import e1, table1
+from analysis.tables.equal_compute import equal_compute
 from analysis.tables.paper import (
     d1,
     d2,
@@ -33,7 +34,7 @@ Table = Callable[[Records], pd.DataFrame]
 
 _OF_THE_PAPER = (table1, table2, table3_nyud, table3_pascal, table4, table4_d5, d1, d2, d3, d4, d5, d6, e1)
 
-TABLES: Mapping[str, Table] = MappingProxyType({table.__name__: table for table in _OF_THE_PAPER})
+TABLES: Mapping[str, Table] = MappingProxyType({table.__name__: table for table in (*_OF_THE_PAPER, equal_compute)})
 
 
 def make_table(records: Records) -> pd.DataFrame:
@@ -52,6 +53,7 @@ __all__ = [
     "d5",
     "d6",
     "e1",
+    "equal_compute",
     "make_table",
     "rows_table",
     "table1",

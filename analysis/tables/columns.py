@@ -21,6 +21,8 @@ TRUNK_PASSES = "trunk_passes"
 SECONDS = "seconds"
 GROUPS = "groups"
 NOTE = "note"
+VALIDATION = "validation"
+"""The role of a Delta_m on the validation split."""
 
 _RESERVED = (DELTA_M, N, PUBLISHED, TRUNK_PASSES, SECONDS, GROUPS, NOTE)
 """Names a task's abbreviation might be; no abbreviation looks like the others."""

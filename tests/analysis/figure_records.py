@@ -110,7 +110,40 @@ def every_study(home: Path, empty_store: Path) -> Path:
     grouped_study(store, "table3_nyud")
     grouped_study(store, "table3_pascal")
     beta_study(store)
+    compute_study(store)
     return home
+
+
+def compute_study(store: SyntheticStore, study: str = "equal_compute") -> None:
+    """GD, which spends 20 passes and 5 s; ``slow``, which spends 40 and 20; ``quick``, 20 and 2.5; ``lost``, a seed of
+    which diverged. Single-task validation metrics are 2 and 40; Delta_m on validation is in :data:`GAINS`, and 1 higher
+    for seed 1; it is evaluated after iterations 5 and 10, costs are reported after 10."""
+    rows = [row(name, [cell(f"{study}-{name}-{seed}", seed) for seed in (0, 1)]) for name in (*GAINS, "lost")]
+    single = [cell(f"{study}-single-{name}", 0, [name]) for name in NAMES]
+    store.study(plan([row("single", single, "Single task"), *rows], study=study, task_set="taskonomy"))
+    for name, metric, value in (("depth", "depth/rmse", 2.0), ("semseg", "semseg/miou", 40.0)):
+        metrics = {f"val/{metric}": [(10, value)], **seconds(5.0)}
+        store.trial(f"{study}-single-{name}", {metric: value}, study=study, metrics=metrics, tags={"host": "here"})
+    for name, (passes, total, gains) in {**GAINS, "lost": (20, 5.0, (0.0, 0.0))}.items():
+        for seed in (0, 1):
+            metrics = {
+                **costs(passes, total),
+                "cost/iterations": [(10, 10.0)],
+                "val/depth/rmse": [
+                    (at, 2.0 * (1 - (gain + seed) / 100)) for at, gain in zip((5, 10), gains, strict=True)
+                ],
+                "val/semseg/miou": [
+                    (at, 40.0 * (1 + (gain + seed) / 100)) for at, gain in zip((5, 10), gains, strict=True)
+                ],
+            }
+            gone = name == "lost" and seed == 1
+            how = {"status": "diverged", "mlflow_status": "FAILED"} if gone else {}
+            test = {} if gone else {"depth/rmse": 2.0, "semseg/miou": 40.0}
+            store.trial(f"{study}-{name}-{seed}", test, study=study, metrics=metrics, tags={"host": "here"}, **how)
+
+
+GAINS = {"gd": (20, 5.0, (-6.0, -2.0)), "slow": (40, 20.0, (-1.0, 3.0)), "quick": (20, 2.5, (-8.0, 1.0))}
+"""Row to passes, seconds and Delta_m at the two evaluations, in percent."""
 
 
 def beta_study(store: SyntheticStore, count: int = 5) -> None:

@@ -32,7 +32,7 @@ def planned_home(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) ->
     """Studies that were planned and of which no trial was begun."""
     home = tmp_path_factory.mktemp("planned")
     store = SyntheticStore(home, empty_store)
-    for study in ("table2", "table4_d5", "table3_nyud", "table3_pascal", "d4"):
+    for study in ("table2", "table4_d5", "table3_nyud", "table3_pascal", "d4", "equal_compute"):
         row_id = next(iter(BETAS)) if study == "d4" else "selective"
         store.study(plan([baseline_row(), row(row_id, [cell(f"{study}-0", 0)])], study=study))
     return home
