@@ -66,8 +66,8 @@ def floor_of(trials: pd.DataFrame) -> float:
 
 
 def marks(axes: Axes, x: Sequence[float], trials: pd.DataFrame, floor: float, scale: Normalize | None = None) -> None:
-    """Each trial's Delta_m at ``x``: a disc for a whole trial (coloured by its number on ``scale``), a ring for a stopped one, a cross
-    for one that diverged or failed. Triangles at the bottom are below the axis."""
+    """Each trial's Delta_m at ``x``: a disc for a whole trial (coloured by its number on ``scale``), a ring for a
+    stopped one, a cross for one that diverged or failed. Triangles at the bottom are below the axis."""
     place = np.asarray(x, dtype=np.float64)
     value = trials["delta_m"].to_numpy(dtype=np.float64)
     status = trials["status"].to_numpy()
