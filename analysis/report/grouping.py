@@ -232,7 +232,7 @@ def _counts(lines: Sequence[Any]) -> str:
     width = 760
     end = width - RIGHT
     high = max(float(line.x.max()) for line in lines)
-    chart = line_chart("Number of groups", lines, width, 190).removesuffix("</svg>")
+    chart = line_chart("Number of groups", lines, width, 190, log=False).removesuffix("</svg>")
     cursor = f'<path id="film-cursor" data-start="{START}" data-end="{end}" data-high="{high:g}" d="M{end} 8V168"/>'
     legend = "".join(legend_entry(line.place, line.label) for line in lines)
     return (

@@ -103,10 +103,13 @@ class Line:
     sd: Array
 
 
-def line_chart(title: str, lines: Sequence[Line], width: int = 290, height: int = 170) -> str:
-    """Lines with bands of mean ± sd over iterations; the description gives every line's last value."""
+def line_chart(title: str, lines: Sequence[Line], width: int = 290, height: int = 170, *, log: bool = True) -> str:
+    """Lines with bands of mean ± sd over iterations; the description gives every line's last value.
+
+    Where ``log`` is set, values that span much get a logarithmic axis.
+    """
     x = Axis(0.0, float(max(line.x.max() for line in lines)) or 1.0, START, width - RIGHT)
-    y = axis_for(np.concatenate([line.mean for line in lines]), height - 22, 8, log=True)
+    y = axis_for(np.concatenate([line.mean for line in lines]), height - 22, 8, log=log)
     ends = "; ".join(f"{line.label} {number(float(line.mean[-1]))}" for line in lines)
     last = f"{x.high:,.0f}"
     parts = [_open(width, height, f"{title}, over iterations 0 to {last}. At the end: {ends}"), *_grid(x, y, 3, 4)]
