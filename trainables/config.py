@@ -16,12 +16,14 @@ from trainables.data.scenes import ScenesConfig
 from trainables.errors import ConfigError
 from trainables.methods import METHODS, Method, MethodConfig
 from trainables.methods.gd import GDConfig
+from trainables.models import BACKBONES
 from trainables.models.config import ModelConfig
 from trainables.models.config import check as check_model
 from trainables.models.weights import AbsentWeightsError, weights_fingerprint
 from trainables.presets import expand_preset
+from trainables.registry import Registry
 from trainables.settings import Settings, component
-from trainables.task_sets import TasksConfig, make_tasks
+from trainables.task_sets import TASK_SETS, TasksConfig, make_tasks
 from trainables.tasks import Task
 
 RESULT_VERSION = 1
@@ -186,6 +188,20 @@ def data_fingerprint(config: TrialConfig) -> str:
     return data_set_of(config).fingerprint(config.data)
 
 
+def _stamps(config: TrialConfig) -> dict[str, Any]:
+    """By field, what beside its name says which component a config chose; empty where all are this package's own."""
+    chosen: dict[str, tuple[Registry[Any], str]] = {
+        "data": (DATA_SETS, config.data.name),
+        "tasks.set": (TASK_SETS, config.tasks.set),
+        "method": (METHODS, config.method.name),
+        **method_of(config).components(config.method),
+    }
+    if config.model.backbone in BACKBONES:
+        chosen["model.backbone"] = (BACKBONES, config.model.backbone)
+    stamps = {path: registry.stamp(name) for path, (registry, name) in chosen.items()}
+    return {path: stamp for path, stamp in stamps.items() if stamp}
+
+
 def _digest(config: TrialConfig, *, seed: bool) -> str:
     fields = config.canonical()
     fields.pop("record", None)
@@ -208,6 +224,8 @@ def _digest(config: TrialConfig, *, seed: bool) -> str:
         "weights": weights,
         "result_version": RESULT_VERSION,
     }
+    if stamps := _stamps(config):
+        parts["components"] = stamps
     return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 

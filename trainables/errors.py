@@ -27,6 +27,10 @@ class WeightsError(UserError):
     """Pretrained weights were asked for and are absent or do not fit."""
 
 
+class ExtensionError(UserError):
+    """Another package adds something that cannot be imported, does not fit, or has a name that is taken."""
+
+
 class StoreError(UserError):
     """The home folder or the records in it cannot be used."""
 

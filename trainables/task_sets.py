@@ -19,7 +19,7 @@ from trainables.data.qm9.properties import PROPERTIES
 from trainables.errors import ConfigError, unknown
 from trainables.registry import Registry
 from trainables.settings import Settings
-from trainables.tasks import Loss, Metric, Task
+from trainables.tasks import Loss, Metric, Task, task_set_complaint
 
 
 class TasksConfig(Settings):
@@ -357,7 +357,7 @@ _CITYSCAPES: dict[str, Build] = {
     "depth": _absolute_depth,
 }
 
-TASK_SETS: Registry[Mapping[str, Build]] = Registry("task set")
+TASK_SETS: Registry[Mapping[str, Build]] = Registry("task set", "mtl_study.task_sets", task_set_complaint)
 """Task set to its tasks, each with what builds it, in the set's order."""
 TASK_SETS.register("taskonomy", _TASKONOMY)
 TASK_SETS.register("nyud", _NYUD)

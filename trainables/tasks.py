@@ -36,6 +36,25 @@ class Metric(Protocol):
         ...
 
 
+class TaskSet(dict[str, Callable[..., "Task"]]):
+    """A task set of another package: task name to what builds it from (tasks config, classes by label).
+
+    Args:
+        tasks: in the set's order.
+        result_version: raised whenever the same config would give other bits; part of the trial key.
+    """
+
+    def __init__(self, tasks: Mapping[str, Callable[..., Task]], result_version: int = 1) -> None:
+        super().__init__(tasks)
+        self.result_version = result_version
+
+
+def task_set_complaint(name: str, entry: Any) -> str:
+    """What is wrong with a task set of another package; empty where nothing is."""
+    fits = isinstance(entry, Mapping) and entry and all(isinstance(k, str) and callable(v) for k, v in entry.items())
+    return "" if fits else "a trainables.tasks.TaskSet with at least one task is wanted"
+
+
 @dataclass(frozen=True)
 class Task:
     """One task of a task set.

@@ -8,9 +8,9 @@ from trainables.data.pascal_context import PascalContext
 from trainables.data.qm9 import Qm9
 from trainables.data.scenes import Scenes
 from trainables.data.taskonomy import Taskonomy
-from trainables.registry import Registry
+from trainables.registry import Registry, component_of
 
-DATA_SETS: Registry[type[DataSet]] = Registry("data set")
+DATA_SETS: Registry[type[DataSet]] = Registry("data set", "mtl_study.data_sets", component_of(DataSet))
 DATA_SETS.register("scenes", Scenes)
 DATA_SETS.register("nyud", NYUD)
 DATA_SETS.register("pascal_context", PascalContext)

@@ -111,6 +111,8 @@ class DataSet:
     """
 
     Config: ClassVar[type[DataConfig]]
+    result_version: ClassVar[int] = 1
+    """Raised whenever the same config and files would give other bits; part of the trial key."""
     labels: ClassVar[tuple[str, ...]]
     """Every label it can give."""
     classes: ClassVar[Mapping[str, int]] = {}

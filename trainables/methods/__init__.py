@@ -25,9 +25,9 @@ from trainables.methods.torchjd import (
     TorchJDScalarizer,
 )
 from trainables.methods.uw import UW
-from trainables.registry import Registry
+from trainables.registry import Registry, component_of
 
-METHODS: Registry[type[Method]] = Registry("method")
+METHODS: Registry[type[Method]] = Registry("method", "mtl_study.methods", component_of(Method))
 METHODS.register("aligned_mtl", AlignedMTL)
 METHODS.register("cagrad", CAGrad)
 METHODS.register("dtp", DTP)

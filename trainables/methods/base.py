@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.clock import BACKWARD, OPTIMIZER, PhaseClock
+from trainables.registry import Registry
 from trainables.settings import Settings
 
 Losses = Callable[[], Mapping[str, Tensor]]
@@ -180,6 +181,8 @@ class Method:
     """
 
     Config: ClassVar[type[MethodConfig]]
+    result_version: ClassVar[int] = 1
+    """Raised whenever the same config would give other bits; part of the trial key."""
     needs_representation: ClassVar[bool] = False
     """Whether it makes use of ``Update.representation``: the trunk is then kept apart from the decoders."""
 
@@ -213,6 +216,11 @@ class Method:
     def check(cls, config: Any, tasks: Sequence[str]) -> None:
         """Raise :class:`trainables.errors.ConfigError` where ``config`` does not fit these tasks. Called before
         anything runs."""
+
+    @classmethod
+    def components(cls, config: Any) -> Mapping[str, tuple[Registry[Any], str]]:
+        """What else ``config`` chooses by name, by field: the registry and the name. It counts in the trial key."""
+        return {}
 
     @classmethod
     def expected_work(cls, config: Any, tasks: Sequence[str]) -> tuple[float, float, float]:

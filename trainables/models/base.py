@@ -7,7 +7,7 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from trainables.data.base import InputKind
-from trainables.registry import Registry
+from trainables.registry import Registry, having
 
 
 class Backbone(Protocol):
@@ -69,5 +69,10 @@ class Backbone(Protocol):
         ...
 
 
-BACKBONES: Registry[Backbone] = Registry("backbone")
+_MEMBERS = (
+    *("inputs", "repo", "feature_channels", "about"),
+    *("grid", "parameter_count", "operations", "build", "features", "upsample"),
+)
+
+BACKBONES: Registry[Backbone] = Registry("backbone", "mtl_study.backbones", having(*_MEMBERS))
 """The named backbones. Filled in the package's ``__init__``."""

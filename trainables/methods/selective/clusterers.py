@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from trainables.methods.selective.partition import Groups, singletons, tidy
-from trainables.registry import Registry
+from trainables.registry import Registry, component_of
 from trainables.settings import Settings
 
 Linkage = Literal["average", "minimum"]
@@ -31,6 +31,8 @@ class Clusterer:
     """
 
     Config: ClassVar[type[ClustererConfig]]
+    result_version: ClassVar[int] = 1
+    """Raised whenever the same map would give other groups; part of the trial key of whatever uses it."""
 
     def __init__(self, config: Any) -> None:
         self.config = config
@@ -47,7 +49,7 @@ class Clusterer:
         raise NotImplementedError
 
 
-CLUSTERERS: Registry[type[Clusterer]] = Registry("clusterer")
+CLUSTERERS: Registry[type[Clusterer]] = Registry("clusterer", "mtl_study.clusterers", component_of(Clusterer))
 """Filled in ``trainables/methods/selective/__init__.py``."""
 
 

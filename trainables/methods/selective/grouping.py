@@ -20,7 +20,7 @@ from trainables.methods.selective.clusterers import (
     symmetrise,
 )
 from trainables.methods.selective.partition import Groups, singletons, tidy, together
-from trainables.registry import Registry
+from trainables.registry import Registry, component_of
 from trainables.settings import Settings, component
 
 FIELD = "method.grouping"
@@ -42,6 +42,8 @@ class Grouping:
     """
 
     Config: ClassVar[type[GroupingConfig]]
+    result_version: ClassVar[int] = 1
+    """Raised whenever the same config would give other groups; part of the trial key."""
     uses_affinity: ClassVar[bool] = False
     """Whether the groups depend on the tracked map."""
 
@@ -78,7 +80,7 @@ class Grouping:
         return max(1.0, len(tasks) / 3)
 
 
-GROUPINGS: Registry[type[Grouping]] = Registry("grouping")
+GROUPINGS: Registry[type[Grouping]] = Registry("grouping", "mtl_study.groupings", component_of(Grouping))
 """Filled in ``trainables/methods/selective/__init__.py``."""
 
 

@@ -19,9 +19,11 @@ from trainables.clock import CLUSTERING
 from trainables.errors import ConfigError
 from trainables.methods.base import Losses, Method, MethodConfig, StepLog, Update
 from trainables.methods.selective.affinity import AffinityMap, Credit, OppositeSigns, Scale, SelfEntries
+from trainables.methods.selective.clusterers import CLUSTERERS
 from trainables.methods.selective.grouping import FIELD, GROUPINGS, AdaptiveConfig, Grouping, GroupingConfig
 from trainables.methods.selective.order import Order, arrange
 from trainables.methods.selective.partition import Groups, tidy
+from trainables.registry import Registry
 from trainables.settings import component
 
 
@@ -197,6 +199,13 @@ class Selective(Method):
     def check(cls, config: Any, tasks: Sequence[str]) -> None:
         """Raise :class:`ConfigError` where the grouping does not fit these tasks."""
         GROUPINGS[config.grouping.name].check(config.grouping, tasks)
+
+    @classmethod
+    def components(cls, config: Any) -> Mapping[str, tuple[Registry[Any], str]]:
+        """The grouping, and the clusterer of one that has any."""
+        chosen: dict[str, tuple[Registry[Any], str]] = {"method.grouping": (GROUPINGS, config.grouping.name)}
+        clusterer = getattr(config.grouping, "clusterer", None)
+        return {**chosen, "method.grouping.clusterer": (CLUSTERERS, clusterer.name)} if clusterer else chosen
 
     @classmethod
     def expected_work(cls, config: Any, tasks: Sequence[str]) -> tuple[float, float, float]:
