@@ -121,8 +121,8 @@ class Home:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the home for a run; raises :class:`StoreError` where another run holds it. Ends with the process,
-        however it ends."""
+        """Hold the home for what only one run may do (a search, a migration); raises :class:`StoreError` where another
+        run holds it. Ends with the process, however it ends."""
         self.require()
         path = self.path / ".lock"
         with path.open("a+") as file:

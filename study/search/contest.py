@@ -195,6 +195,14 @@ class Contest:
             self.exhausted = True
         return None
 
+    def postpone(self, trial: Trial) -> None:
+        """Have a trial that was given out given out again later: another driver has it."""
+        self._resumed.append(trial)
+
+    def found(self, trial: Trial) -> bool:
+        """Whether the records hold a trial by now that was given out; it is over then."""
+        return self._settled(self._open[trial.key])
+
     def _propose(self) -> Trial | None:
         """Ask the sampler once; ``None`` where its answer needs no training, or is none."""
         if not self._next_of_list():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
@@ -12,6 +13,7 @@ from rich.console import Console
 from search_spaces import Point
 from study import schema
 from study.cluster.connect import fitted, joined
+from study.custody import TAKEN, Claim
 from study.executors import Executor, ExecutorSettings, Failure, Verdict, make_executor
 from study.home import Home
 from study.plan import Trial
@@ -24,9 +26,13 @@ from study.search.plan import SearchPlan
 from study.search.storage import open_storage
 from study.search.view import SearchView
 from study.tracking import Tracker, finished_runs, open_client
+from trainables import checkpoint
 from trainables.config import tasks_of
 from trainables.errors import StoreError
 from trainables.session import Report, TrialTask
+
+_LOOK_SECONDS = 2.0
+"""Between two looks at trials that another driver has."""
 
 
 @dataclass(frozen=True)
@@ -156,24 +162,25 @@ class _Search:
         self.threads = max(contender.config.train.threads for contender in plan.contenders)
         self.cuda = device == "cuda"
         client = open_client(home, create=True)
-        past = PastTrials(client)
+        self._past = PastTrials(client)
         baseline = _baseline(plan, home)
         storage = open_storage(home, options.storage)
         self._contests = []
         for contender in plan.contenders:
             objective = Objective(plan.spec.objective, gain, tasks_of(contender.config), baseline)
-            contest = Contest(contender, plan.spec, storage, objective, past)
+            contest = Contest(contender, plan.spec, storage, objective, self._past)
             for point in options.points.get(contender.id, ()):
                 contest.enqueue(point)
             self._contests.append(contest)
         self._view = SearchView(console, self._contests)
         if options.warm_start:
-            whole = list(past.whole())
+            whole = list(self._past.whole())
             for contest in self._contests:
                 fitting = sum(contest.learn(config, outcome) for config, outcome in whole)
                 self._view.say(f"{contest.contender.label}: {fitting} finished trials of the records fit")
         self._patience = Patience(options.limits, settings.gpus_per_trial if self.cuda else 0.0, self._view.say)
         self._given: dict[str, tuple[Contest, Trial]] = {}
+        self._running: set[str] = set()
         self._workers = settings.workers
 
     def run(self, engine: Executor, outcome: SearchOutcome) -> None:
@@ -207,19 +214,40 @@ class _Search:
 
     def next(self) -> TrialTask | None:
         """A trial of the contender that has spent the least of its budget."""
-        if self._patience.out_of():
-            return None
-        for contest in sorted(self._contests, key=Contest.share_spent):
-            trial = contest.next()
-            self._view.refresh(contest)
-            if trial is not None:
-                check_checkpoints([trial], self._home)
-                self._given[trial.key] = (contest, trial)
-                return task_of(trial, self._home, self._device, report_evaluations=True)
+        while not self._patience.out_of():
+            elsewhere = False
+            for contest in sorted(self._contests, key=Contest.share_spent):
+                trial = contest.next()
+                self._view.refresh(contest)
+                if trial is None:
+                    continue
+                claim = self._tracker.claim(trial.key)
+                if claim is Claim.OURS:
+                    return self._give(contest, trial)
+                if claim is Claim.FINISHED:
+                    self._past.read()
+                if not contest.found(trial):
+                    # A study of this home trains the same trial; its result will do.
+                    contest.postpone(trial)
+                    elsewhere = True
+            if self._running or not elsewhere:
+                return None
+            time.sleep(_LOOK_SECONDS)
         return None
+
+    def _give(self, contest: Contest, trial: Trial) -> TrialTask:
+        check_checkpoints([trial], self._home)
+        self._given[trial.key] = (contest, trial)
+        self._running.add(trial.key)
+        return task_of(trial, self._home, self._device, report_evaluations=True)
 
     def on_event(self, event: Report | Failure) -> Verdict:
         contest, trial = self._given[event.key]
+        if self._tracker.custody.lost(event.key):
+            self._tracker.suspend(trial, TAKEN)
+            contest.postpone(trial)
+            self._running.discard(event.key)
+            return Verdict.STOP
         if isinstance(event, Failure):
             self._tracker.fail(trial, event.reason, event.traceback)
             contest.fail(event.key, event.reason)
@@ -237,13 +265,15 @@ class _Search:
         if self._patience.suspending and event.saved:
             self._tracker.suspend(trial, "stopped by the user")
             contest.release(event.key)
+            self._running.discard(event.key)
             return Verdict.STOP
         return Verdict.GO
 
     def _ended(self, contest: Contest, event: Report | Failure) -> Verdict:
+        self._running.discard(event.key)
         if isinstance(event, Report):
             self._patience.used(event.costs["seconds"])
-            self._home.checkpoint(event.key).unlink(missing_ok=True)
+            checkpoint.remove(self._home.checkpoint(event.key))
         self._view.refresh(contest)
         return Verdict.STOP
 

@@ -20,7 +20,7 @@ _RANK = {status: rank for rank, status in enumerate(_STATUSES)}
 
 
 class PastTrials:
-    """Trials of the records by key, whole ones before diverged ones before stopped ones. Read once, at the start.
+    """Trials of the records by key, whole ones before diverged ones before stopped ones.
 
     Args:
         client: of the records.
@@ -29,7 +29,11 @@ class PastTrials:
     def __init__(self, client: MlflowClient) -> None:
         self._client = client
         self._runs: dict[str, Run] = {}
-        for run in search(client, f"tags.{schema.KIND} = '{schema.TRIAL_RUN}'"):
+        self.read()
+
+    def read(self) -> None:
+        """Read the records (again)."""
+        for run in search(self._client, f"tags.{schema.KIND} = '{schema.TRIAL_RUN}'"):
             status = run.data.tags.get(schema.STATUS, "")
             ended = run.info.status == ("FAILED" if status == schema.DIVERGED else "FINISHED")
             key = run.data.tags.get(schema.TRIAL_KEY, "")
