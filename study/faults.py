@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from study.addresses import mask
+
 _MEMORY = re.compile(
     r"OutOfMemoryError|CUDA out of memory|MemoryError|not enough memory|can't allocate memory|Cannot allocate memory",
     re.I,
@@ -15,9 +17,20 @@ def out_of_memory(reason: str) -> bool:
     return bool(_MEMORY.search(reason))
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line without passwords; of a database's error inside another one, that one's."""
+    inner: BaseException | None = error
+    while inner is not None:
+        original = getattr(inner, "orig", None)
+        if original is not None:
+            error = original
+            break
+        inner = inner.__cause__
+    return mask((str(error).strip().splitlines() or [type(error).__name__])[0])
+
+
 def store_trouble(error: BaseException) -> str:
     """What a database or MLflow says is wrong with the records, in one line; empty for any other error."""
     if type(error).__module__.partition(".")[0] not in ("mlflow", "sqlalchemy", "sqlite3"):
         return ""
-    text = str(getattr(error, "orig", None) or error) or type(error).__name__
-    return f"the records cannot be used: {text.splitlines()[0]}"
+    return f"the records cannot be used: {first_line(error)}"

@@ -22,6 +22,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from study.faults import first_line
 from trainables.errors import StoreError
 
 if TYPE_CHECKING:
@@ -301,9 +302,8 @@ class Leases:
                 self._table.create(connection, checkfirst=True)
                 yield connection, self._now(connection)
         except SQLAlchemyError as error:
-            first = str(getattr(error, "orig", None) or error).splitlines()[0]
             where = self._engine.url.render_as_string(hide_password=True)
-            raise StoreError(f"leases at {where}: {first}") from None
+            raise StoreError(f"leases at {where}: {first_line(error)}") from None
 
     def _now(self, connection: Connection) -> float:
         if self._clock is not None:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from study.faults import first_line
 from study.journal import CREATE, END, SUFFIX, Journal, Operation
 from trainables.errors import StoreError
 
@@ -111,7 +112,7 @@ class Delivery:
         except Exception as error:
             if self.sink.temporary(error):
                 raise
-            raise self.refuse(run, f"the store refuses its records: {_first_line(error)}") from error
+            raise self.refuse(run, f"the store refuses its records: {first_line(error)}") from error
         self.next[run] = operation.index + 1
 
     def _do(self, operation: Operation, again: bool) -> None:
@@ -143,7 +144,7 @@ class Delivery:
             try:
                 self.sink.apply(self.ids[run], END, {"status": "KILLED", "reason": reason}, None)
             except Exception as error:  # noqa: BLE001 - it is closed as an orphan later
-                logger.warning("run %s is not closed: %s", self.ids[run], _first_line(error))
+                logger.warning("run %s is not closed: %s", self.ids[run], first_line(error))
         return Refused(reason)
 
 
@@ -228,7 +229,7 @@ class Spool:
         except Refused as error:
             logger.warning("run %s is given up: %s", run, error)
         except Exception as error:  # noqa: BLE001 - a store that is away is no reason to stop
-            self.away = _first_line(error)
+            self.away = first_line(error)
             logger.warning("the store is away (%s); records go to %s meanwhile", self.away, self.journal.path)
             with self._lock:
                 self._append(operation)
@@ -280,7 +281,7 @@ class Spool:
             except Refused as error:
                 logger.warning("run %s is given up: %s", operation.run, error)
             except Exception as error:  # noqa: BLE001 - tried again
-                self.away, failed = _first_line(error), failed + 1
+                self.away, failed = first_line(error), failed + 1
                 refusals = refusals + 1 if self._delivery.sink.takes_writes() else 0
                 if refusals >= _TRIES and not isinstance(error, StoreError):
                     self._delivery.refuse(operation.run, f"the store refuses its records: {self.away}")
@@ -361,12 +362,8 @@ def recover(path: Path, sink: Sink, guard: Guard = lambda operation: "") -> Reco
             except StoreError:
                 raise
             except Exception as error:  # noqa: BLE001 - whatever the store raises
-                raise StoreError(f"{path}: cannot be delivered: {_first_line(error)}") from None
+                raise StoreError(f"{path}: cannot be delivered: {first_line(error)}") from None
             done += 1
             journal.delivered(number, operation.run, delivery.ids.get(operation.run))
         journal.remove()
     return Recovered(done, dict(delivery.refused))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -71,6 +71,8 @@ def open_client(home: Home, *, create: bool = False) -> MlflowClient:
 def _connect(path: Path) -> MlflowClient:
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow").setLevel(logging.WARNING)
+    # It writes a traceback for every call that fails; ours say in one line what became of it.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
