@@ -259,7 +259,7 @@ def _cells(axis: Axis) -> tuple[Array, Array]:
     middles = (np.arange(count) + 0.5) / count
     edges = np.arange(count + 1) / count
     if axis.kind == "choice":
-        return middles, np.arange(count + 1) - 0.5
+        return middles, np.arange(count + 1, dtype=np.float64) - 0.5
     return middles, np.array([axis.at(float(edge)) for edge in edges])
 
 

@@ -80,7 +80,7 @@ def marks(axes: Axes, x: Sequence[float], trials: pd.DataFrame, floor: float, sc
     axes.scatter(place[whole & shown], value[whole & shown], s=12, zorder=3, linewidths=0, **colours)
     rest = shown & ~whole
     axes.scatter(place[rest], value[rest], s=11, facecolors="none", edgecolors=canvas.MUTED, linewidths=0.7, zorder=2)
-    edge = np.where(whole[below], canvas.colour(0), canvas.MUTED)
+    edge = [canvas.colour(0) if is_whole else canvas.MUTED for is_whole in whole[below]]
     axes.scatter(
         place[below], np.full(below.sum(), floor), s=12, marker="v", facecolors="none", edgecolors=edge, linewidths=0.7
     )
@@ -90,7 +90,7 @@ def marks(axes: Axes, x: Sequence[float], trials: pd.DataFrame, floor: float, sc
 
 def mark_handles() -> tuple[list[Artist], list[str]]:
     """For a legend of :func:`marks`."""
-    ring = {"markerfacecolor": "none", "markeredgewidth": 0.7, "linestyle": ""}
+    ring: dict[str, Any] = {"markerfacecolor": "none", "markeredgewidth": 0.7, "linestyle": ""}
     return [
         Line2D([], [], marker="o", color=canvas.colour(0), linestyle="", markersize=3.5),
         Line2D([], [], marker="o", markeredgecolor=canvas.MUTED, markersize=3.5, **ring),
@@ -207,7 +207,9 @@ def _curve(axes: Axes, curve: pd.DataFrame, status: str, *, best: bool) -> None:
     colour = _BAD if bad else canvas.MUTED if stopped else canvas.colour(5)
     axes.plot(x, y, color=colour, linewidth=0.7 if stopped else 0.8, alpha=0.75, zorder=2)
     if bad or stopped:
-        style = {"marker": "x", "markersize": 3.5} if bad else {"marker": "o", "markersize": 3, "mfc": "white"}
+        style: dict[str, Any] = (
+            {"marker": "x", "markersize": 3.5} if bad else {"marker": "o", "markersize": 3, "mfc": "white"}
+        )
         axes.plot(x[-1:], y[-1:], color=colour, markeredgewidth=0.7, zorder=3, **style)
 
 

@@ -82,7 +82,7 @@ def front(values: Array, maximize: Sequence[bool]) -> NDArray[np.bool_]:
         (N,) truth values.
     """
     good = np.where(np.asarray(maximize), values, -values)
-    finite = np.isfinite(good).all(axis=1)
+    finite: NDArray[np.bool_] = np.array(np.isfinite(good).all(axis=1))
     out = finite.copy()
     for row in np.flatnonzero(finite):
         beats = (good[finite] >= good[row]).all(axis=1) & (good[finite] > good[row]).any(axis=1)

@@ -115,7 +115,7 @@ def short_names(axes: Sequence[Axis]) -> dict[str, str]:
 def point_in(axes: Sequence[Axis], config: Mapping[str, Any]) -> dict[str, Value]:
     """The values of a resolved trial config at the axes that exist in it; an axis whose values it has none of is left
     out."""
-    point = {}
+    point: dict[str, Value] = {}
     for axis in axes:
         found = _field(config, axis.path)
         exists = all(

@@ -106,6 +106,11 @@ class SearchRecords:
         """Contenders, sampler, pruner."""
         return self.run.plan
 
+    @property
+    def home(self) -> Path:
+        """The folder it was read from."""
+        return self._store.path.parent
+
     @classmethod
     def load(cls, home: Path, search: str, profile: str | None = None, run: str | None = None) -> SearchRecords:
         """Read a search from the store of ``home``, which is not written to.

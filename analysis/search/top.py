@@ -38,7 +38,7 @@ def top_configs(records: SearchRecords, folder: Path, count: int, shorten: Short
         whole = trials[trials["status"].isin(WHOLE) & trials["delta_m"].notna()]
         best = whole.sort_values(["delta_m", "number"], ascending=[False, True], kind="stable").head(count)
         for place, trial in enumerate(best.to_dict("records"), start=1):
-            text = trial_yaml(records, trial, shorten)
+            text = trial_yaml(records, {str(name): value for name, value in trial.items()}, shorten)
             written.append(write_whole(folder / f"{contender.id}-{place}.yaml", text.encode(), "trial config"))
     return written
 

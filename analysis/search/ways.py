@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from analysis.search.records import SearchRecords, SearchRun, recorded_searches
+from analysis.search.records import WHOLE, SearchRecords, SearchRun, recorded_searches
 from analysis.store import DATABASE, Store
 from trainables.errors import ConfigError, StoreError, unknown
 
@@ -48,6 +48,8 @@ def ways_to_search(records: SearchRecords, home: Path, against: Iterable[str]) -
         found += [(_label(entry, records), SearchRecords.of(other, entry)) for entry in chosen]
     ways: dict[str, list[SearchRecords]] = {}
     for label, each in found:
+        if each is not records and not each.trials["status"].isin(WHOLE).any():
+            continue  # begun, or stopped before there was anything to compare
         repeats = ways.setdefault(label, [])
         # A search that went on with a larger budget has several parent runs and the same trials: the last one counts.
         earlier = next((place for place, old in enumerate(repeats) if _same_trials(old, each)), None)
@@ -57,8 +59,8 @@ def ways_to_search(records: SearchRecords, home: Path, against: Iterable[str]) -
             repeats[earlier] = each
     if len(ways) < 2:
         raise ConfigError(f"--against: names nothing but {own} itself ({_what_there_is('', mine, here)})")
-    every = [{entry.id for entry in each.plan.contenders} for repeats in ways.values() for each in repeats]
-    if not set.intersection(*every):
+    contenders = [{entry.id for entry in each.plan.contenders} for repeats in ways.values() for each in repeats]
+    if not set.intersection(*contenders):
         raise StoreError("--against: the searches have no contender in common")
     return ways
 
@@ -97,5 +99,4 @@ def _label(entry: SearchRun, records: SearchRecords) -> str:
 
 
 def _same_trials(one: SearchRecords, other: SearchRecords) -> bool:
-    runs, others = set(one.trials["run_id"]), set(other.trials["run_id"])
-    return bool(runs & others - set(one.trials.loc[one.trials["found"], "run_id"]))
+    return one.home == other.home and bool(set(one.plan.studies) & set(other.plan.studies))
