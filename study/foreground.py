@@ -17,7 +17,8 @@ from study.runner import resolve_device
 from trainables import checkpoint as checkpoints
 from trainables.config import data_set_of, load_trial, trial_key
 from trainables.data import DATA_SETS
-from trainables.data.sheet import contact_sheet
+from trainables.data.base import SPLITS, CheckResult
+from trainables.data.sheet import NothingToShowError, contact_sheet
 from trainables.errors import CheckpointError, ConfigError
 from trainables.session import Session, TrialTask
 from trainables.settings import component, read_yaml
@@ -81,3 +82,32 @@ def show_data(
     with build_bar(Console(stderr=True), f"building data set {name}") as progress:
         data_set.prepare(config, home.data, workers=workers, progress=progress)
     return contact_sheet(data_set, config, home.data, out or home.path / f"{name}.png", split=split, count=count)
+
+
+def check_data(
+    name: str, root: Path, overrides: Mapping[str, Any], out: Path | None, home: Home, workers: int
+) -> tuple[CheckResult, Path | None]:
+    """Read every file of the data set in ``root`` and write a contact sheet of the first samples; what was found, and
+    the sheet's file (``None`` where none of them can be read).
+
+    Raises:
+        UserError: there is no such data set, it is not one of those that are brought, ``root`` is no folder of it, or
+            the sheet cannot be written.
+    """
+    data_set = DATA_SETS[name]
+    # One that is not found in a folder says so itself.
+    given = {"root": str(root)} if "root" in data_set.Config.model_fields else {}
+    config = component(DATA_SETS, apply({"name": name, **given}, overrides), "data")
+    if out is None:
+        out = home.path / f"{name}-check.png"
+    with build_bar(Console(stderr=True), f"checking data set {name}") as progress:
+        result = data_set.check(config, progress, workers=workers)
+    read = {count.label for count in result.counts if count.found}
+    wanted = [label for label in data_set.labels if label in read]
+    lenient = component(DATA_SETS, {**config.to_dict(), "on_bad": "skip"}, "data")
+    for split in SPLITS:
+        try:
+            return result, contact_sheet(data_set, lenient, home.data, out, split=split, wanted=wanted)
+        except NothingToShowError:
+            continue
+    return result, None

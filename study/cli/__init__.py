@@ -11,7 +11,7 @@ import click
 
 from study import environment
 from study.addresses import mask
-from study.cli import cluster, keeping, reading, running, search_reading, searching
+from study.cli import cluster, data, keeping, reading, running, search_reading, searching
 from study.cli.options import INTERRUPTED, USER_ERROR, example
 from study.faults import store_trouble
 from trainables.errors import ConfigError, UserError, unknown
@@ -85,7 +85,7 @@ for _command in (
     reading.claims,
     reading.audit,
     running.trial,
-    running.data,
+    data.data,
     reading.ui,
     keeping.verify,
     keeping.doctor,

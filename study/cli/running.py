@@ -126,27 +126,3 @@ def trial(
     from study.foreground import run_foreground
 
     return run_foreground(config, assigned(assignments), checkpoint, device, Home.locate(home), as_json=as_json)
-
-
-@click.group()
-def data() -> None:
-    """Look at data sets."""
-
-
-@data.command(
-    "show",
-    epilog=example("mtl-study data show scenes", "mtl-study data show scenes --set image_size=128 --out sheet.png"),
-)
-@click.argument("name")
-@click.option("--set", "assignments", multiple=True, metavar="FIELD=VALUE", help="A field of the data set's config.")
-@click.option("--split", type=click.Choice(["train", "val", "test"]), default="train", show_default=True)
-@click.option("--count", type=click.IntRange(1, 32), default=4, show_default=True, help="Samples.")
-@click.option("--out", type=click.Path(path_type=Path), help="PNG to write (default: NAME.png in the home).")
-@home_option
-def data_show(
-    name: str, assignments: tuple[str, ...], split: str, count: int, out: Path | None, home: Path | None
-) -> None:
-    """Write a contact sheet: images and every label."""
-    from study.foreground import show_data
-
-    click.echo(show_data(name, assigned(assignments), split, count, out, Home.locate(home), usable_cores()))

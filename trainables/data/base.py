@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -77,6 +77,11 @@ class LabelCount:
     listed: int
     expected: int
 
+    @property
+    def complete(self) -> bool:
+        """Whether all that was published is listed and could be read."""
+        return self.found == self.listed == self.expected
+
 
 @dataclass(frozen=True)
 class CheckResult:
@@ -101,7 +106,11 @@ class CheckResult:
     @property
     def complete(self) -> bool:
         """Whether every label of every published sample could be read."""
-        return self.damaged == 0 and all(c.found == c.listed == c.expected for c in self.counts)
+        return self.damaged == 0 and all(count.complete for count in self.counts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data."""
+        return {**asdict(self), "complete": self.complete}
 
 
 class DataSet:
@@ -166,8 +175,8 @@ class DataSet:
         raise NotImplementedError
 
     @classmethod
-    def check(cls, config: DataConfig, on_progress: Progress | None = None) -> CheckResult:
-        """Read every file of a data set that people bring themselves and say what is there.
+    def check(cls, config: DataConfig, on_progress: Progress | None = None, *, workers: int = 1) -> CheckResult:
+        """Read every file of a data set that people bring themselves, in ``workers`` threads, and say what is there.
 
         Raises:
             DataError: the data set is not one of those, or its folder is not given, missing or of no known layout.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +25,22 @@ _HEAT = np.array(
 """Dark blue to yellow, evenly spaced: readable in grey and with impaired colour vision."""
 
 
+class NothingToShowError(DataError):
+    """Not one of the first samples of a split can be read."""
+
+
 def contact_sheet(
-    data: type[DataSet], config: DataConfig, root: Path, path: Path, *, split: str = "train", count: int = 4
+    data: type[DataSet],
+    config: DataConfig,
+    root: Path,
+    path: Path,
+    *,
+    split: str = "train",
+    count: int = 4,
+    wanted: Sequence[str] | None = None,
 ) -> Path:
     """Write a PNG with one row for each of the first ``count`` samples: the image or molecule, then every label under
-    its name.
+    its name; or the labels ``wanted`` only.
 
     One-channel labels are coloured from their lowest (dark) to their highest value (yellow) over the whole sheet;
     vectors of three channels are red, green and blue; two channels red and green; classes have a palette. What is to be
@@ -42,9 +53,9 @@ def contact_sheet(
         DataError: the data set is not built or damaged, or ``path`` cannot be written.
     """
     opened = data.open(config, root, split)
-    images, labels = opened.batch(np.arange(min(count, len(opened))), data.labels)
+    images, labels = opened.batch(np.arange(min(count, len(opened))), data.labels if wanted is None else wanted)
     if not len(images):
-        raise DataError(f"data set '{config.name}': split '{split}' has no sample to show")
+        raise NothingToShowError(f"data set '{config.name}': split '{split}' has no sample to show")
     if data.inputs == "molecules":
         # Of a property, the value; its other channel is the unit it is told in.
         columns = {"molecule": draw_molecules(images.numpy())}

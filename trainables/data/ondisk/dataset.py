@@ -7,6 +7,7 @@ import json
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -169,7 +170,7 @@ class OnDisk(DataSet):
         return FileSplit(layout.names(split), layout.labels, layout.load, cls.finish(own), own.on_bad, cls.also(own))
 
     @classmethod
-    def check(cls, config: DataConfig, on_progress: Progress | None = None) -> CheckResult:
+    def check(cls, config: DataConfig, on_progress: Progress | None = None, *, workers: int = 1) -> CheckResult:
         """Decode every file of every split.
 
         Raises:
@@ -178,23 +179,19 @@ class OnDisk(DataSet):
         own, layout = _own(config), cls.required(config)
         expected, finish = cls.published(config), cls.finish(own)
         names = {split: tuple(layout.names(split)) for split in SPLITS}
-        done, total = 0, sum(map(len, names.values()))
+        samples = [(split, sample) for split in SPLITS for sample in names[split]]
         readable: Counter[tuple[str, str]] = Counter()
         problems: dict[str, None] = {}
-        for split, samples in names.items():
-            for sample in samples:
-                for label in ("image", *layout.labels):
-                    wanted = [] if label == "image" else [label]
-                    try:
-                        finish(layout.load(sample, wanted), wanted, None)
-                    except DataError as error:
-                        # An image that is damaged is reported by each of its labels; it is one problem.
-                        problems.setdefault(str(error))
-                    else:
-                        readable[split, label] += 1
-                done += 1
+        step = 16 * workers
+        with ThreadPoolExecutor(workers, thread_name_prefix="check") as pool:
+            for start in range(0, len(samples), step):
+                here = samples[start : start + step]
+                looks = pool.map(lambda sample: _look(layout, finish, sample), [sample for _, sample in here])
+                for (split, _), (labels, errors) in zip(here, looks, strict=True):
+                    readable.update((split, label) for label in labels)
+                    problems.update(dict.fromkeys(errors))
                 if on_progress is not None:
-                    on_progress(done, total)
+                    on_progress(start + len(here), len(samples))
         counts = tuple(
             LabelCount(split, label, readable[split, label], len(names[split]), expected[split])
             for split in SPLITS
@@ -202,6 +199,24 @@ class OnDisk(DataSet):
         )
         shown = tuple(list(problems)[:SHOWN_PROBLEMS])
         return CheckResult(own.name, str(own.root), layout.name, counts, shown, len(problems))
+
+
+def _look(layout: Layout, finish: Finish, sample: str) -> tuple[list[str], list[str]]:
+    """What of a sample can be read, the image included, and what is wrong with the rest."""
+
+    def error(labels: Sequence[str]) -> str:
+        try:
+            finish(layout.load(sample, labels), labels, None)
+        except DataError as caught:
+            return str(caught)
+        return ""
+
+    if not (together := error(layout.labels)):
+        return ["image", *layout.labels], []
+    # An image that is damaged is reported by each of its labels; it is one problem.
+    errors = {label: error([] if label == "image" else [label]) for label in ("image", *layout.labels)}
+    wrong = list(dict.fromkeys(filter(None, errors.values()))) or [together]
+    return [label for label, message in errors.items() if not message], wrong
 
 
 def _own(config: DataConfig) -> OnDiskConfig:
