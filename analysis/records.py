@@ -43,6 +43,7 @@ _TAGS = (
     schema.VERSIONS,
     schema.ATTEMPT,
 )
+_SEARCH_COSTS = ("trunk_passes", "seconds")
 _TRIAL_COLUMNS = ("row", "label", "seed", "cell_key", "trial_key", "run_id", "experiment_id", "status", "tasks")
 _METRIC_COLUMNS = ("row", "label", "seed", "task", "split", "metric", "value", "trial_key", "run_id")
 _CURVE_COLUMNS = ("row", "label", "seed", "step", "value", "trial_key", "run_id")
@@ -149,6 +150,29 @@ class Records:
     def metric_names(self) -> tuple[str, ...]:
         """Every metric some complete trial of the plan has, sorted."""
         return tuple(sorted({name for run in self._complete.values() for name in run.data.metrics}))
+
+    @cached_property
+    def searched(self) -> pd.DataFrame:
+        """The trials of every search of this study's name and profile: ``contender``, ``search`` (name of its Optuna
+        study), ``number``, ``status``, ``trunk_passes``, ``seconds``. An interrupted trial that went on is one line,
+        with the costs of all its attempts."""
+        lines = [
+            {
+                "contender": run.data.tags[schema.CONTENDER],
+                "search": run.data.tags.get(schema.OPTUNA_STUDY, ""),
+                "number": run.data.tags.get(schema.OPTUNA_NUMBER, run.info.run_id),
+                "status": _status(run),
+                **{name: _number(run.data.metrics.get(schema.cost(name), math.nan)) for name in _SEARCH_COSTS},
+            }
+            for run in self._store.runs(list(self._store.experiments().values()), schema.TRIAL_RUN)
+            if schema.CONTENDER in run.data.tags
+            and run.data.tags.get(schema.STUDY) == self.plan.study
+            and run.data.tags.get(schema.PROFILE) == self.profile
+        ]
+        frame = _frame(lines, ("contender", "search", "number", "status", *_SEARCH_COSTS))
+        # Oldest first, and costs add up over attempts: the last status holds, and the largest cost.
+        ends = {"status": "last", **dict.fromkeys(_SEARCH_COSTS, "max")}
+        return frame.groupby(["contender", "search", "number"], sort=False, as_index=False).agg(ends)
 
     def history(self, trial_key: str) -> dict[str, NDArray[Any]]:
         """The grouping history of a trial, as :data:`study.schema.HISTORY_FILE` describes it (T iterations, K tasks).

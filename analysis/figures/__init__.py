@@ -19,6 +19,7 @@ from analysis.figures.bars import bars_figure
 from analysis.figures.curves import curves_figure
 from analysis.figures.equal_compute import equal_compute_figure
 from analysis.figures.groups import d_fig1, fig3
+from analysis.figures.sensitivity import sensitivity_figure
 from analysis.figures.series import BACKBONE_STUDIES
 from analysis.figures.shelf import Shelf
 from analysis.figures.times import fig2
@@ -74,6 +75,7 @@ FIGURES: Mapping[str, FigureKind] = MappingProxyType(
             equal_compute_figure,
         ),
         "curves": FigureKind("Training and validation curves of every task of a study", (), curves_figure),
+        "sensitivity": FigureKind("How far each knob moves Delta_m around the defaults", (), sensitivity_figure),
         "bars": FigureKind("Change of every task against single-task networks, by row of a study", (), bars_figure),
     }
 )

@@ -1,4 +1,5 @@
-"""Tables by study id. A study without one of its own gets its rows, with the number of groups where it has any.
+"""Tables by study id. A study made by a search gets default beside tuned, one that varies one knob at a time how far
+each moves the result, and any other its rows, with the number of groups where it has any.
 
 A new table is one function ``Records -> DataFrame`` and one name in :data:`TABLES`.
 """
@@ -28,19 +29,29 @@ from analysis.tables.paper import (
     with_groups,
 )
 from analysis.tables.rows import rows_table
+from analysis.tables.sensitivity import PREFIX, sensitivity
+from analysis.tables.tuned import is_of_a_search, tuned
 from study.schema import GROUP_COUNT
 
 Table = Callable[[Records], pd.DataFrame]
 
 _OF_THE_PAPER = (table1, table2, table3_nyud, table3_pascal, table4, table4_d5, d1, d2, d3, d4, d5, d6, e1)
 
-TABLES: Mapping[str, Table] = MappingProxyType({table.__name__: table for table in (*_OF_THE_PAPER, equal_compute)})
+TABLES: Mapping[str, Table] = MappingProxyType(
+    {table.__name__: table for table in (*_OF_THE_PAPER, equal_compute, tuned)}
+)
 
 
 def make_table(records: Records) -> pd.DataFrame:
     """The table of the records' study."""
-    grouped = GROUP_COUNT in records.metric_names
-    return TABLES.get(records.plan.study, with_groups if grouped else rows_table)(records)
+    plan = records.plan
+    if plan.study in TABLES:
+        return TABLES[plan.study](records)
+    if is_of_a_search(plan):
+        return tuned(records)
+    if plan.study.startswith(PREFIX):
+        return sensitivity(records)
+    return (with_groups if GROUP_COUNT in records.metric_names else rows_table)(records)
 
 
 __all__ = [
@@ -56,11 +67,13 @@ __all__ = [
     "equal_compute",
     "make_table",
     "rows_table",
+    "sensitivity",
     "table1",
     "table2",
     "table3_nyud",
     "table3_pascal",
     "table4",
     "table4_d5",
+    "tuned",
     "with_groups",
 ]

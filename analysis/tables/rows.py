@@ -34,7 +34,7 @@ def rows_table(records: Records) -> pd.DataFrame:
     """
     plan = records.plan
     results = row_results(records)
-    baseline = _baseline(plan, results)
+    baseline = baseline_values(plan, results)
     lines = [_line(plan, results, results[row.id], baseline) for row in plan.rows]
     names = [entry["name"] for entry in c.columns_of(plan)]
     table = pd.DataFrame(
@@ -52,7 +52,7 @@ def rows_table(records: Records) -> pd.DataFrame:
     return table
 
 
-def _baseline(plan: Plan, results: dict[str, RowResult]) -> dict[str, float]:
+def baseline_values(plan: Plan, results: dict[str, RowResult]) -> dict[str, float]:
     """Task name to the baseline row's mean over its seeds, NaN where it has none; empty without a baseline row."""
     if plan.baseline is None:
         return {}

@@ -93,6 +93,31 @@ def curves(level: float) -> dict[str, list[tuple[int, float]]]:
     }
 
 
+def sensitivity_study(store: SyntheticStore, study: str = "sensitivity_toy") -> None:
+    """GD with two knobs of one name and a third, FAMO with one: Delta_m of each row is :data:`MOVED`, in percent; the
+    row without a number is planned only."""
+    single = [cell(f"{study}-single", 0)]
+    rows = [row(row_id, [cell(f"{study}-{row_id}", 0)], label) for row_id, (label, _) in MOVED.items()]
+    store.study(plan([row("single", single, "Single task"), *rows], study=study, task_set="taskonomy"))
+    store.trial(f"{study}-single", {"depth/rmse": 2.0, "semseg/miou": 40.0}, study=study)
+    for row_id, (_, gain) in MOVED.items():
+        if gain is not None:
+            test = {"depth/rmse": 2.0 * (1 - gain / 100), "semseg/miou": 40.0 * (1 + gain / 100)}
+            store.trial(f"{study}-{row_id}", test, study=study)
+
+
+MOVED = {
+    "gd": ("GD", 1.0),
+    "gd_optim_lr_0_001": ("GD, lr 0.001", -2.0),
+    "gd_optim_lr_1em05": ("GD, lr 1e-05", 3.0),
+    "gd_method_lr_0_1": ("GD, lr 0.1", 1.5),
+    "gd_method_steps_2": ("GD, steps 2", None),
+    "gd_x": ("GD, of X", 2.0),
+    "gd_x_method_mode_a": ("GD, of X, mode a", 8.0),
+}
+"""Row to label and Delta_m; ``gd_x`` looks like a knob of ``gd`` and has one of its own."""
+
+
 BETAS = {"beta_1e_05": 1e-5, "beta_0_0001": 1e-4, "beta_0_001": 1e-3, "beta_0_01": 1e-2, "beta_0_1": 1e-1}
 
 
@@ -111,6 +136,7 @@ def every_study(home: Path, empty_store: Path) -> Path:
     grouped_study(store, "table3_pascal")
     beta_study(store)
     compute_study(store)
+    sensitivity_study(store)
     return home
 
 
