@@ -11,8 +11,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from loss_weighted_contract import LossWeightedContract, Scripted
 
+from study.testing import LossWeightedContract, Scripted
 from trainables.errors import ConfigError
 from trainables.methods.dtp import DTPConfig
 

@@ -10,11 +10,10 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from loss_weighted_contract import LossWeightedContract, Scripted
-from method_contract import Bench
 from torch import Tensor
 from torchjd.scalarization import FAMO as Reference  # noqa: N811
 
+from study.testing import Bench, LossWeightedContract, Scripted
 from trainables.errors import ConfigError
 from trainables.methods import METHODS
 from trainables.methods.famo import FAMOConfig

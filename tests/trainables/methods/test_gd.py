@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from method_contract import Bench, MethodContract, same_bits
 
+from study.testing import Bench, MethodContract, same_bits
 from trainables.errors import ConfigError
 from trainables.methods.gd import GDConfig
 

@@ -8,10 +8,9 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from gradient_contract import GradientContract, SplitBench
-from method_contract import same_bits
 from torch import Tensor
 
+from study.testing import GradientContract, SplitBench, same_bits
 from trainables.errors import ConfigError
 from trainables.methods import METHODS
 from trainables.methods.graddrop import GradDropConfig, graddrop

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from gradient_contract import SplitBench
 from torch import Tensor
+
+from study.testing import SplitBench
 
 CONFIGS: dict[str, dict[str, Any]] = {
     "nash": {"name": "nash_mtl", "max_norm": 0.0},

@@ -10,8 +10,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from loss_weighted_contract import LossWeightedContract, Scripted
 from torchjd.scalarization import IMTLL as Reference  # noqa: N811
+
+from study.testing import LossWeightedContract, Scripted
 
 ROWS = [[1.0, -0.5, 0.2], [0.3, 0.8, -0.1], [-0.2, 0.1, 0.4]]
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from method_contract import MethodContract
-
+from study.testing import MethodContract
 from trainables.methods.selective import RELEASED
 
 

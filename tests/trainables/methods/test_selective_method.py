@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from method_contract import Bench, same_bits
 from torch import Tensor, nn
 
+from study.testing import Bench, same_bits
 from trainables.methods import METHODS, Counters, Method, StepLog, Update
 from trainables.settings import component
 

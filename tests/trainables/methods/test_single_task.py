@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import pytest
-from method_contract import Bench, MethodContract, same_bits
 
+from study.testing import Bench, MethodContract, same_bits
 from trainables.errors import ConfigError
 from trainables.methods import METHODS, MethodConfig
 

@@ -12,9 +12,8 @@ import torch
 import torchjd._mixins
 import torchjd.aggregation
 import torchjd.scalarization
-from loss_weighted_contract import Scripted
-from method_contract import Bench, MethodContract, same_bits
 
+from study.testing import Bench, MethodContract, Scripted, same_bits
 from trainables.errors import ConfigError
 from trainables.methods import METHODS
 from trainables.methods.torchjd import AGGREGATORS, PREFIX, SCALARIZER_PREFIX, SCALARIZERS

@@ -10,9 +10,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from loss_weighted_contract import LossWeightedContract, Scripted
 from torchjd.scalarization import UW as Reference  # noqa: N811
 
+from study.testing import LossWeightedContract, Scripted
 from trainables.errors import ConfigError
 from trainables.methods.uw import UWConfig
 

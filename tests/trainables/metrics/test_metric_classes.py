@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from metric_contract import IgnoringMetricContract
 from sklearn.metrics import confusion_matrix, fbeta_score, jaccard_score
 
+from study.testing import IgnoringMetricContract
 from trainables.metrics import MaxF, MeanIoU
 
 

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from metric_contract import IgnoringMetricContract, MetricContract
 from sklearn.metrics import mean_absolute_error, mean_squared_error, root_mean_squared_error
 
+from study.testing import IgnoringMetricContract, MetricContract
 from trainables.metrics import L1, MAE, MSE, RMSE, MeanAngularError, display_depth
 
 

@@ -6,12 +6,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from metric_contract import IgnoringMetricContract
 from scipy.ndimage import gaussian_filter
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 from skimage.morphology import thin as skimage_thin
 
+from study.testing import IgnoringMetricContract
 from trainables.metrics import OdsF
 from trainables.metrics.edges import threshold_values
 from trainables.metrics.lines import match_count, outline, suppress_non_maxima, thin

@@ -1,4 +1,4 @@
-"""What every method owes the trainer, on a small real network. A method's tests inherit :class:`MethodContract`."""
+"""What every method owes the trainer, on a small real network."""
 
 from __future__ import annotations
 
@@ -24,6 +24,12 @@ class Bench:
     """A shared trunk, one linear head per task, Adam, and a method; counts the passes that really happen.
 
     Batch t is a function of the seed and t alone: a run that continues from a checkpoint sees what it would have seen.
+
+    Args:
+        config: of the method: its name, or a mapping of its fields.
+        tasks: number of tasks K, named ``task0``, ``task1``, ...
+        seed: of network, batches and method.
+        fixed_batch: the same batch in every iteration.
     """
 
     def __init__(
@@ -65,12 +71,14 @@ class Bench:
         self.backwards += 1
 
     def batch(self) -> tuple[Tensor, Tensor]:
+        """Inputs (B, I) and targets (K, B, O) of the iteration that is due."""
         number = 0 if self.fixed_batch else self.counters.iterations
         generator = torch.Generator().manual_seed(1000 * self.seed + number)
         inputs = torch.randn(BATCH, INPUTS, generator=generator)
         return inputs, torch.randn(len(self.tasks), BATCH, OUTPUTS, generator=generator)
 
     def losses(self) -> dict[str, Tensor]:
+        """One forward, as :data:`trainables.methods.Losses` is called."""
         self.counters.forward_passes += 1
         inputs, targets = self.batch()
         features = self.trunk(inputs)
@@ -79,14 +87,17 @@ class Bench:
         return {task: (self.heads[task](features) - target).square().mean() for task, target in pairs}
 
     def expected_losses(self) -> Tensor:
+        """(K,) the losses as they are now, by a forward that is not counted."""
         inputs, targets = self.batch()
         with torch.no_grad():
-            features = nn.functional.tanh(nn.functional.linear(inputs, self.trunk[0].weight, self.trunk[0].bias))
-            features = self.trunk[3](self.trunk[2](features))
+            # By hand, for the module's own call would be counted.
+            first = [parameter.detach() for parameter in self.trunk[0].parameters()]
+            features = self.trunk[3](self.trunk[2](nn.functional.tanh(nn.functional.linear(inputs, *first))))
             outputs = [self.heads[task](features) for task in self.tasks]
         return torch.stack([(o - t).square().mean() for o, t in zip(outputs, targets, strict=True)])
 
     def iterate(self, count: int = 1) -> list[StepLog]:
+        """So many iterations of the method."""
         logs = []
         for _ in range(count):
             logs.append(self.method.step(self.losses))
@@ -94,6 +105,7 @@ class Bench:
         return logs
 
     def save(self) -> bytes:
+        """A checkpoint of everything."""
         buffer = io.BytesIO()
         state = {
             "network": self.network.state_dict(),
@@ -105,6 +117,7 @@ class Bench:
         return buffer.getvalue()
 
     def load(self, saved: bytes) -> None:
+        """Put back what :meth:`save` gave."""
         state = torch.load(io.BytesIO(saved), weights_only=True)
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -112,17 +125,24 @@ class Bench:
         self.counters.iterations = state["iterations"]
 
     def bits(self) -> list[Tensor]:
+        """Copies of all parameters."""
         return [parameter.detach().clone() for parameter in self.network.parameters()]
 
 
 def same_bits(first: list[Tensor], second: list[Tensor]) -> bool:
+    """Whether all tensors are equal, pair by pair."""
     return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
 class MethodContract:
-    """Inherit, set ``task_counts`` where not every K is allowed, and define ``variants``."""
+    """The contract of every method: inherit, define ``variants``, and set ``task_counts`` where not every K is allowed.
+
+    It stays finite, learns, counts its work, logs the losses at the start of the iteration in task order, draws from
+    its own generator only, and continues bit for bit from a checkpoint.
+    """
 
     task_counts: ClassVar[tuple[int, ...]] = (1, 2, 3, 6)
+    """Numbers of tasks K that it is tested with."""
 
     @staticmethod
     def variants(tasks: int) -> dict[str, Mapping[str, Any]]:
@@ -130,6 +150,7 @@ class MethodContract:
         raise NotImplementedError
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """One test for each variant and number of tasks."""
         if {"config", "tasks"} <= set(metafunc.fixturenames):
             cases = [
                 pytest.param(config, tasks, id=f"{label}-K{tasks}")

@@ -9,12 +9,17 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from method_contract import Bench, MethodContract, same_bits
-from torch import Tensor
+from torch import Tensor, nn
 
+from study.testing.methods import Bench, MethodContract, same_bits
 from trainables.methods import StepLog, aggregate
 
 Spoil = Callable[[dict[str, Tensor]], dict[str, Tensor]]
+
+
+def _gradient(module: nn.Module) -> Tensor:
+    """(n,) what is in ``.grad`` of a module whose parameters all have one."""
+    return torch.cat([p.grad.flatten() for p in module.parameters() if p.grad is not None])
 
 
 class SplitBench(Bench):
@@ -27,6 +32,7 @@ class SplitBench(Bench):
         self.features: Tensor | None = None
 
     def losses(self) -> dict[str, Tensor]:
+        """One forward; tells its representation."""
         self.counters.forward_passes += 1
         inputs, targets = self.batch()
         features = self.trunk(inputs)
@@ -40,7 +46,10 @@ class SplitBench(Bench):
         for task in self.tasks:
             passes = self.counters.forward_passes, self.backwards, self.forwards
             losses = self.losses()
-            wanted = list(self.trunk.parameters()) if of == "shared" else [self.features]
+            wanted: list[Tensor] = list(self.trunk.parameters())
+            if of != "shared":
+                assert self.features is not None
+                wanted = [self.features]
             found = torch.autograd.grad(losses[task], wanted, allow_unused=True)
             rows.append(
                 torch.cat(
@@ -55,30 +64,40 @@ class SplitBench(Bench):
         losses = self.losses()
         return [
             torch.cat(
-                [g.flatten() for g in torch.autograd.grad(losses[t], self.heads[t].parameters(), retain_graph=True)]
+                [
+                    g.flatten()
+                    for g in torch.autograd.grad(losses[t], list(self.heads[t].parameters()), retain_graph=True)
+                ]
             )
             for t in self.tasks
         ]
 
     def written(self) -> Tensor:
         """(d,) what a step left in ``.grad`` of the trunk."""
-        return torch.cat([p.grad.flatten() for p in self.trunk.parameters()])
+        return _gradient(self.trunk)
 
     def written_heads(self) -> list[Tensor]:
-        return [torch.cat([p.grad.flatten() for p in self.heads[task].parameters()]) for task in self.tasks]
+        """(n,) for each task, what a step left in ``.grad`` of its decoder."""
+        return [_gradient(self.heads[task]) for task in self.tasks]
 
 
 class GradientContract(MethodContract):
     """Inherit, and define ``name``; ``formula`` tells ``aggregate`` what the method's defaults add to it."""
 
     name: ClassVar[str]
+    """Of the method."""
     aggregator: ClassVar[str | None] = None
+    """Its formula's name in ``aggregate``, where it is another."""
     formula: ClassVar[dict[str, Any]] = {}
+    """What ``aggregate`` is told beside."""
     fields: ClassVar[dict[str, Any]] = {}
+    """Of the method's config."""
     modes: ClassVar[tuple[str, ...]] = ("plain", "weighted")
+    """What ``decoder_grads`` may be."""
 
     @classmethod
     def variants(cls, tasks: int) -> dict[str, Mapping[str, Any]]:
+        """The method with ``fields``."""
         return {"default": {"name": cls.name, **cls.fields}}
 
     def expected(self, bench: SplitBench, of: str = "shared") -> Tensor:
@@ -179,7 +198,8 @@ class GradientContract(MethodContract):
 
     @staticmethod
     def finite(log: StepLog) -> bool:
-        return all(value == value and abs(value) < 1e30 for value in log.scalars.values())
+        """Whether all curves are numbers of a size that means something."""
+        return all(abs(value) < 1e30 for value in log.scalars.values())
 
     def test_nothing_of_the_graph_outlives_the_step(self) -> None:
         bench = SplitBench({"name": self.name, **self.fields}, 2)

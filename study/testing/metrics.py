@@ -1,4 +1,4 @@
-"""What every metric keeps, as classes to inherit: agreement with a reference, streaming, merging, state."""
+"""What every metric keeps: agreement with a reference, streaming, merging, state."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ class MetricContract:
     """Whether an update has to wait for the device."""
 
     def make(self) -> SumMetric:
+        """A fresh metric."""
         raise NotImplementedError
 
     def other(self) -> SumMetric:
@@ -44,16 +45,18 @@ class MetricContract:
         raise NotImplementedError
 
     def samples(self, count: int = 9, seed: int = 0) -> tuple[Tensor, Tensor]:
+        """:meth:`batch` by a seed."""
         return self.batch(count, torch.Generator().manual_seed(seed))
 
     def measured(self, prediction: Tensor, target: Tensor) -> float:
+        """The metric of one batch."""
         metric = self.make()
         metric.update(prediction, target)
         return metric.compute()
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
     @pytest.mark.parametrize("seed", range(3))
-    def test_agrees_with_the_reference(self, dtype, seed):
+    def test_agrees_with_the_reference(self, dtype: torch.dtype, seed: int) -> None:
         prediction, target = self.samples(seed=seed)
         prediction = prediction.to(dtype)
         expected = self.reference(prediction.double().numpy(), target.numpy())
@@ -61,7 +64,7 @@ class MetricContract:
         assert self.measured(prediction, target) == pytest.approx(expected, rel=2e-6)
 
     @pytest.mark.parametrize("split", [(1,) * 9, (4, 5), (2, 6, 1), (8, 1)])
-    def test_split_into_batches_does_not_matter(self, split):
+    def test_split_into_batches_does_not_matter(self, split: tuple[int, ...]) -> None:
         prediction, target = self.samples()
         metric = self.make()
         for p, t in zip(prediction.split(split), target.split(split), strict=True):
@@ -69,7 +72,7 @@ class MetricContract:
         assert metric.compute() == pytest.approx(self.measured(prediction, target), rel=1e-12)
 
     @pytest.mark.parametrize("first", [0, 3, 9])
-    def test_merged_parts_are_the_whole(self, first):
+    def test_merged_parts_are_the_whole(self, first: int) -> None:
         prediction, target = self.samples()
         one, two = self.make(), self.make()
         one.update(prediction[:first], target[:first])
@@ -79,7 +82,7 @@ class MetricContract:
         assert one.compute() == pytest.approx(self.measured(prediction, target), rel=1e-12)
         assert two.compute() == pytest.approx(before, nan_ok=True)
 
-    def test_state_round_trip_goes_on_with_the_same_bits(self):
+    def test_state_round_trip_goes_on_with_the_same_bits(self) -> None:
         prediction, target = self.samples()
         metric = self.make()
         metric.update(prediction[:4], target[:4])
@@ -92,7 +95,7 @@ class MetricContract:
             one.update(prediction[4:], target[4:])
         assert torch.equal(metric.sums, loaded.sums)
 
-    def test_state_is_a_copy(self):
+    def test_state_is_a_copy(self) -> None:
         prediction, target = self.samples()
         metric = self.make()
         metric.update(prediction, target)
@@ -101,31 +104,31 @@ class MetricContract:
         metric.update(prediction, target)
         assert torch.equal(state["sums"], kept)
 
-    def test_state_of_another_metric_is_refused(self):
+    def test_state_of_another_metric_is_refused(self) -> None:
         for state in ({}, self.other().state_dict()):
             with pytest.raises(CheckpointError, match=type(self.make()).__name__):
                 self.make().load_state_dict(state)
 
-    def test_merging_another_metric_is_refused(self):
+    def test_merging_another_metric_is_refused(self) -> None:
         with pytest.raises(TypeError, match="cannot take in"):
             self.make().merge(self.other())
 
-    def test_nothing_is_nan(self):
+    def test_nothing_is_nan(self) -> None:
         assert math.isnan(self.make().compute())
 
-    def test_shapes_that_do_not_fit_are_refused(self):
+    def test_shapes_that_do_not_fit_are_refused(self) -> None:
         prediction, target = self.samples()
         for p, t in ((prediction[0], target), (prediction[:1], target), (prediction[..., :-1], target)):
             with pytest.raises(ValueError, match=r"wanted|differ"):
                 self.make().update(p, t)
 
-    def test_no_graph_is_kept(self):
+    def test_no_graph_is_kept(self) -> None:
         prediction, target = self.samples()
         metric = self.make()
         metric.update(prediction.requires_grad_(), target)
         assert not metric.sums.requires_grad
 
-    def test_travels_between_processes(self):
+    def test_travels_between_processes(self) -> None:
         prediction, target = self.samples()
         metric = self.make()
         metric.update(prediction, target)
@@ -133,7 +136,7 @@ class MetricContract:
 
     @pytest.mark.gpu
     @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-    def test_gpu_agrees_and_does_not_wait(self):
+    def test_gpu_agrees_and_does_not_wait(self) -> None:
         prediction, target = self.samples()
         on_gpu = self.make()
         p, t = prediction.cuda(), target.cuda()
@@ -156,19 +159,19 @@ class IgnoringMetricContract(MetricContract):
         """The target with the pixels ``where`` (B, H, W) bool marked as not to count."""
         raise NotImplementedError
 
-    def test_nothing_valid_is_nan(self):
+    def test_nothing_valid_is_nan(self) -> None:
         prediction, target = self.samples()
         nothing = self.ignore(target, torch.ones(9, *self.sizes, dtype=torch.bool))
         assert math.isnan(self.measured(prediction, nothing))
 
-    def test_predictions_on_ignored_pixels_do_not_matter(self):
+    def test_predictions_on_ignored_pixels_do_not_matter(self) -> None:
         prediction, target = self.samples()
         where = torch.rand(9, *self.sizes, generator=torch.Generator().manual_seed(1)) < 0.4
         target = self.ignore(target, where)
         disturbed = torch.where(where.unsqueeze(1), 50 * torch.ones_like(prediction), prediction)
         assert self.measured(disturbed, target) == self.measured(prediction, target)
 
-    def test_an_ignored_image_adds_nothing(self):
+    def test_an_ignored_image_adds_nothing(self) -> None:
         prediction, target = self.samples()
         where = torch.zeros(9, *self.sizes, dtype=torch.bool)
         where[4] = True
@@ -176,7 +179,7 @@ class IgnoringMetricContract(MetricContract):
         ignored = self.measured(prediction, self.ignore(target, where))
         assert ignored == pytest.approx(self.measured(prediction[keep], target[keep]), rel=1e-12)
 
-    def test_ignored_pixels_agree_with_the_reference(self):
+    def test_ignored_pixels_agree_with_the_reference(self) -> None:
         prediction, target = self.samples(seed=5)
         where = torch.rand(9, *self.sizes, generator=torch.Generator().manual_seed(2)) < 0.3
         target = self.ignore(target, where)

@@ -6,13 +6,14 @@ import io
 import math
 import weakref
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
-from method_contract import Bench, MethodContract, same_bits
 from torch import Tensor, nn
 
+from study.testing.methods import Bench, MethodContract, same_bits
 from trainables.methods import METHODS, Method, StepLog, Update
 from trainables.settings import component
 
@@ -50,14 +51,14 @@ class Scripted:
 
     def values(self, offsets: Sequence[float]) -> Tensor:
         """(K,) the losses where the parameters are now."""
-        return torch.as_tensor(offsets, dtype=torch.float64) + self.rows @ self.trunk + torch.cat(self.heads)
+        return torch.as_tensor(offsets, dtype=torch.float64) + self.rows @ self.trunk + torch.cat(tuple(self.heads))
 
     def iterate(self, *offsets: Sequence[float]) -> list[StepLog]:
         """One iteration for each of ``offsets``."""
-        return [
-            self.method.step(lambda given=given: dict(zip(self.tasks, self.values(given), strict=True)))
-            for given in offsets
-        ]
+        return [self.method.step(partial(self._forward, given)) for given in offsets]
+
+    def _forward(self, offsets: Sequence[float]) -> dict[str, Tensor]:
+        return dict(zip(self.tasks, self.values(offsets), strict=True))
 
     def replay(self, *forwards: Sequence[float]) -> StepLog:
         """One iteration whose forwards give these losses, wherever the parameters are."""
@@ -65,13 +66,14 @@ class Scripted:
 
         def losses() -> dict[str, Tensor]:
             moved = self.rows @ (self.trunk - self.trunk.detach())
-            heads = torch.cat(self.heads)
+            heads = torch.cat(tuple(self.heads))
             values = torch.as_tensor(next(given), dtype=torch.float64) + moved + (heads - heads.detach())
             return dict(zip(self.tasks, values, strict=True))
 
         return self.method.step(losses)
 
     def weights(self, log: StepLog) -> list[float]:
+        """The logged weight of each task."""
         return [log.scalars[f"weights/{task}"] for task in self.tasks]
 
 
