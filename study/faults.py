@@ -11,10 +11,17 @@ _MEMORY = re.compile(
     re.I,
 )
 
+_NODE = re.compile(r"its node has died|node (?:\S+ )?(?:died|failed|was terminated|was removed)|ActorUnavailable", re.I)
+
 
 def out_of_memory(reason: str) -> bool:
     """Whether a failure is for want of memory, on the GPU or the machine."""
     return bool(_MEMORY.search(reason))
+
+
+def node_lost(reason: str) -> bool:
+    """Whether a failure is of the machine a trial ran on, as Ray says it, and none of the trial's."""
+    return bool(_NODE.search(reason))
 
 
 def first_line(error: BaseException) -> str:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from study import schema
 from study.custody import TAKEN, TWICE, Claim
 from study.executors import Executor, Failure, Verdict
-from study.faults import out_of_memory
+from study.faults import node_lost, out_of_memory
 from study.plan import Trial
 from study.progress import StudyProgress
 from study.tracking import Tracker
@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 2.0
 """Between two looks at the trials that other drivers have."""
+_MOST_NODES = 10
+"""That one trial may lose before it is taken for what kills them."""
 KEEP_SECONDS = 600.0
 """That the end of a run waits for a store that is away."""
 
@@ -64,6 +66,7 @@ class Training:
         self._left = deque(self._trials)
         self._elsewhere: list[str] = []
         self._starved: dict[str, str] = {}
+        self._lost_nodes: Counter[str] = Counter()
         self._again = False
 
     def run(self) -> None:
@@ -156,6 +159,11 @@ class Training:
                 self._view.console.print(f"{trial.label}: out of memory, tried again alone later", highlight=False)
                 return
             reason = f"alone on its device, too: {reason}"
+        if node_lost(reason) and self._lost_nodes[trial.key] < _MOST_NODES:
+            self._lost_nodes[trial.key] += 1
+            self._tracker.suspend(trial, f"{reason}; goes on elsewhere")
+            self._left.append(trial.key)
+            return
         self._tracker.fail(trial, reason, traceback)
         self._give_up(trial, reason)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray import tune
@@ -10,6 +12,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from study.executors.base import Failure, OnEvent, Source, Verdict
+from study.faults import node_lost
 from trainables.session import Report
 
 if TYPE_CHECKING:
@@ -51,6 +54,14 @@ class Relay(tune.Callback):
         error = trial.get_error()
         self.running.discard(key)
         self.tell(Failure(key, reason_of(error), str(error)))
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A trial goes on elsewhere. Where its node was lost, that is none of its own failures."""
+        # Tune has the error in its own folder by now, and under the storage path, where `get_error` looks, not yet.
+        path = Path(trial.error_file or os.devnull)
+        text = path.read_text(errors="replace") if path.exists() else ""
+        if node_lost(text.rpartition("Failure #")[2]):
+            trial.run_metadata.num_failures = max(0, trial.run_metadata.num_failures - 1)
 
     def raise_pending(self) -> None:
         """Raise what ``on_event`` raised, if it did."""

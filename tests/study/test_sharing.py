@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import logging
+import re
 import sqlite3
 import subprocess
 import sys
 import threading
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from test_run import plan, results, run
 
 from study import schema
+from study.cli import run as command
 from study.custody import TAKEN, TWICE, Claim
 from study.executors import ExecutorSettings, Failure
 from study.executors.local import LocalExecutor
+from study.executors.relay import Relay
 from study.faults import out_of_memory, store_trouble
 from study.home import Home
 from study.journal import SUFFIX
@@ -257,6 +261,52 @@ def test_for_want_of_memory_a_trial_is_tried_once_more_alone(
         "alone on its device, too: OutOfMemoryError: CUDA out of memory. Tried to allocate 3.00 GiB"
     )
     assert "out of memory, tried again alone later" in shown
+
+
+def test_a_lost_node_is_no_failure_of_its_trials(done: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home, planned = Home(tmp_path / "home"), plan()
+    original = LocalExecutor.run
+    rounds = 0
+
+    def run_on_a_node_that_goes(self: LocalExecutor, source: Any, on_event: Any) -> None:
+        nonlocal rounds
+        rounds += 1
+        if rounds == 1:
+            for _ in range(2):
+                on_event(Failure(source.next().key, "The actor died because its node has died. Node Id: abc"))
+        original(self, source, on_event)
+
+    monkeypatch.setattr(LocalExecutor, "run", run_on_a_node_that_goes)
+    outcome, _ = run(home, planned)
+    assert (outcome.trained, outcome.failures) == (5, [])
+
+
+def test_ray_counts_no_retry_for_a_lost_node(tmp_path: Path) -> None:
+    first = "Failure # 1 (occurred at noon)\nThe actor died because its node has died. Node Id: abc\n"
+    second = "Failure # 2 (occurred at one)\nValueError: bad\n"
+    relay = Relay(lambda event: None)
+    for text, left in ((first, 0), (second, 1), (first + second, 1), (second + first, 0)):
+        path = tmp_path / "error.txt"
+        path.write_text(text)
+        trial = SimpleNamespace(run_metadata=SimpleNamespace(num_failures=1), error_file=str(path))
+        relay.on_trial_recover(0, [], trial)
+        assert trial.run_metadata.num_failures == left
+
+
+def test_each_failure_is_listed_with_the_command_that_repeats_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = tmp_path / "home"
+    more = ["--set", "optim.lr=1e30", "--set", "tasks.include=[normal]", "--profile", "smoke", "--home", str(home)]
+    spec = tmp_path / "one.yaml"
+    spec.write_text("id: one\ntitle: One\nbaseline: gd\nrows:\n  - {id: gd, label: GD, set: {method: gd}}\n")
+    assert command(["run", str(spec), "--executor", "local", "--workers", "1", "--seeds", "1", *more]) == 1
+    _, err = capsys.readouterr()
+    (again,) = re.findall(r"to repeat it: mtl-study (trial \S+ --home \S+)", err)
+    assert "failed: GD | seed 0: diverged by iteration" in err
+    assert command(again.split()) == 1
+    assert "error: diverged by iteration" in capsys.readouterr().err
+    assert command(["verify", "--home", str(home)]) == 2
 
 
 @pytest.mark.parametrize(
