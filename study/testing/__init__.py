@@ -18,9 +18,11 @@ except ModuleNotFoundError as error:
         raise
     raise ImportError("study.testing is made of pytest's tests; install it: pip install 'pytest>=8.0'") from error
 
+_MODULES = ("data_sets", "gradients", "methods", "metrics", "weights")
 # A failing assertion then shows its values, as in a test file. Has to be said before the modules are imported.
-pytest.register_assert_rewrite(*(f"study.testing.{name}" for name in ("gradients", "methods", "metrics", "weights")))
+pytest.register_assert_rewrite(*(f"study.testing.{name}" for name in _MODULES))
 
+from study.testing.data_sets import DataSetContract, OnDiskContract  # noqa: E402
 from study.testing.gradients import GradientContract, SplitBench  # noqa: E402
 from study.testing.methods import Bench, MethodContract, same_bits  # noqa: E402
 from study.testing.metrics import IgnoringMetricContract, MetricContract  # noqa: E402
@@ -28,11 +30,13 @@ from study.testing.weights import LossWeightedContract, Scripted  # noqa: E402
 
 __all__ = [
     "Bench",
+    "DataSetContract",
     "GradientContract",
     "IgnoringMetricContract",
     "LossWeightedContract",
     "MethodContract",
     "MetricContract",
+    "OnDiskContract",
     "Scripted",
     "SplitBench",
     "same_bits",

@@ -11,11 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from dataset_contract import OnDiskContract, same
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
+from study.testing.data_sets import OnDiskContract, same
 from trainables.data import mtan
 from trainables.data.cityscapes_mtan import CityscapesMtan, CityscapesMtanConfig
 from trainables.data.nyuv2_mtan import NYUv2Mtan, NYUv2MtanConfig

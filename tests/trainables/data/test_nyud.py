@@ -6,9 +6,9 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
-from dataset_contract import OnDiskContract
 from ondisk_fixtures import NYUD_SIZE, NYUD_TEST, NYUD_TRAIN, nyud_sample, save_mat, save_npy, save_png, write_nyud
 
+from study.testing.data_sets import OnDiskContract
 from trainables.data.nyud import NYUD, NYUDConfig
 from trainables.data.ondisk import forget, hold_out
 from trainables.errors import ConfigError, DataError

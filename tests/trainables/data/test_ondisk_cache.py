@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from dataset_contract import same, snapshot
 from ondisk_fixtures import PASCAL_TRAIN, write_pascal
 
+from study.testing.data_sets import same, snapshot
 from trainables.data.ondisk import FileSplit, cache, decoded, forget, hold_out
 from trainables.data.pascal_context import PascalContext, PascalContextConfig
 from trainables.errors import DataError

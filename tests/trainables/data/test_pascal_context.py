@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
-from dataset_contract import OnDiskContract
 from ondisk_fixtures import (
     PASCAL_TEST,
     PASCAL_TRAIN,
@@ -19,6 +18,7 @@ from ondisk_fixtures import (
     write_pascal,
 )
 
+from study.testing.data_sets import OnDiskContract
 from trainables.data.ondisk import DataRoot, forget, hold_out
 from trainables.data.pascal_context import (
     CLASSES_WITH_NORMALS,

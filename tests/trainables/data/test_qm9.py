@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
-from dataset_contract import DataSetContract
 from PIL import Image
 
+from study.testing.data_sets import DataSetContract
 from trainables.config import load_trial
 from trainables.data.base import DataConfig
 from trainables.data.qm9 import Qm9, Qm9Config, dataset, package

@@ -3,8 +3,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 import pytest
-from dataset_contract import DataSetContract
 
+from study.testing.data_sets import DataSetContract
 from trainables.data.base import DataConfig
 from trainables.data.scenes import Scenes, ScenesConfig
 from trainables.errors import DataError

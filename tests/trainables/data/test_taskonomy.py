@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import taskonomy_files
 import torch
-from dataset_contract import OnDiskContract
 from PIL import Image
 
+from study.testing.data_sets import OnDiskContract
 from trainables.config import load_trial, tasks_of
 from trainables.data.ondisk import forget
 from trainables.data.taskonomy import Taskonomy, TaskonomyConfig

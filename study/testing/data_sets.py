@@ -1,5 +1,4 @@
-"""What every data set owes the trainer. A data set's tests inherit :class:`DataSetContract`, those of one that is found
-on disk :class:`OnDiskContract`."""
+"""What every data set owes the trainer, and one that people bring as files on disk besides."""
 
 from __future__ import annotations
 
@@ -22,9 +21,11 @@ from trainables.losses import IGNORE
 from trainables.settings import component
 
 Batch = tuple[Tensor, dict[str, Tensor]]
+"""What a split gives: images and labels by name."""
 
 
 def same(one: Batch, other: Batch) -> bool:
+    """Whether two batches are equal, bit for bit, labels in one order."""
     return (
         torch.equal(one[0], other[0])
         and list(one[1]) == list(other[1])
@@ -39,9 +40,15 @@ def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 class DataSetContract:
-    """A subclass gives ``name``, ``fields`` and, if it needs one, a fixture ``fields_of_root``."""
+    """The contract of every data set that gives images: inherit, set the class variables, and define ``data_config``.
+
+    Splits have the sizes announced, a sample depends on its index and seed alone, equal seeds give equal bits, mistakes
+    are named, reading writes nothing. Its config here has to have at
+    least 3 samples to train on.
+    """
 
     name: ClassVar[str]
+    """As registered."""
     channels: ClassVar[Mapping[str, int]]
     """Channels of every dense label; labels of classes are not here."""
     augments: ClassVar[bool] = False
@@ -63,9 +70,11 @@ class DataSetContract:
 
     @classmethod
     def data_set(cls) -> type[DataSet]:
+        """The class under test."""
         return DATA_SETS[cls.name]
 
     def opened(self, config: DataConfig, root: Path, split: str = "train") -> Split:
+        """A prepared split."""
         return self.data_set().open(config, root, split)
 
     def test_it_is_registered_under_the_name_of_its_config(self, data_config: DataConfig) -> None:
@@ -144,7 +153,10 @@ class DataSetContract:
 
 
 class OnDiskContract(DataSetContract):
-    """A subclass gives what the class variables and :meth:`write` ask for."""
+    """The contract of a data set found on disk: set the class variables, and define :meth:`write`.
+
+    What is wrong with a folder is said by name, damaged files are named or skipped, and the folder is only read.
+    """
 
     fields: ClassVar[Mapping[str, Any]] = {}
     """Fields of the config beside ``root``."""
@@ -164,6 +176,7 @@ class OnDiskContract(DataSetContract):
 
     @classmethod
     def config(cls, root: Path | None, **fields: Any) -> Any:
+        """The config of the data in ``root``, what is known of the folder forgotten."""
         forget()
         given = {} if root is None else {"root": str(root)}
         return component(DATA_SETS, {"name": cls.name, **cls.fields, **given, **fields}, "data")
@@ -188,6 +201,7 @@ class OnDiskContract(DataSetContract):
         return Path(shutil.copytree(written, tmp_path / "copy"))
 
     def train_batch(self, config: DataConfig, root: Path, labels: list[str] | None = None) -> Batch:
+        """The whole training split as one batch."""
         split = self.opened(config, root)
         wanted = self.data_set().labels if labels is None else labels
         return split.batch(np.arange(len(split)), wanted, np.arange(len(split), dtype=np.uint64))
