@@ -101,8 +101,8 @@ def mark_handles() -> tuple[list[Artist], list[str]]:
 
 def room(axes: Axes, floor: float, top: float) -> None:
     """A y axis from a little below ``floor`` to a little above ``top``."""
-    height = max(top - floor, 1e-3 * max(1.0, abs(top)))
-    axes.set_ylim(floor - 0.06 * height, top + 0.08 * height)
+    height = max(top - floor, 0.05 * abs(top), 1e-6)
+    axes.set_ylim(top - 1.06 * height, top + 0.08 * height)
 
 
 def history_figure(records: SearchRecords) -> Figure:

@@ -61,7 +61,7 @@ def contenders_table(records: SearchRecords) -> pd.DataFrame:
         "trunk_passes": ("trunk passes", ",.0f"),
         "seconds": ("seconds", ",.1f"),
         "best": ("best Delta_m %", "+.2f"),
-        "best_trial": ("trial", ""),
+        "best_trial": ("trial", ".0f"),
         "default": ("default's", "+.2f"),
         "gain": ("gain", "+.2f"),
     }

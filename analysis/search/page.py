@@ -130,7 +130,7 @@ def _facts(records: SearchRecords) -> str:
             "objective",
             ", ".join(f"{n} {'↑' if up else '↓'}" for n, up in zip(records.names, records.maximize, strict=True)),
         ),
-        ("budget", f"{plan.budget_text} for each of {len(plan.contenders)} contenders" if plan.budget_text else ""),
+        ("budget", f"{plan.budget_text} for each contender" if plan.budget_text else ""),
         ("run", f"{records.run.run_id}, {records.run.status}"),
     ]
     items = "".join(f"<dt>{name}</dt><dd>{safe(text)}</dd>" for name, text in facts if text.strip())
@@ -148,7 +148,7 @@ def _figures(drawn: Sequence[tuple[Picture, Path, Path]], name: str) -> list[str
         out.append(
             f'<figure class="paper"><figcaption>{title} '
             f'(<a href="{safe(png.name)}">PNG</a>, <a href="{safe(svg.name)}">SVG</a>)</figcaption>'
-            f'<img alt="{title}" src="data:image/svg+xml;base64,{data}"></figure>'
+            f'<img alt="{title}" style="width: min(100%, 60rem)" src="data:image/svg+xml;base64,{data}"></figure>'
         )
     return out
 
