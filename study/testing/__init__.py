@@ -18,7 +18,7 @@ except ModuleNotFoundError as error:
         raise
     raise ImportError("study.testing is made of pytest's tests; install it: pip install 'pytest>=8.0'") from error
 
-_MODULES = ("data_sets", "gradients", "methods", "metrics", "weights")
+_MODULES = ("data_sets", "gradients", "methods", "metrics", "parts", "weights")
 # A failing assertion then shows its values, as in a test file. Has to be said before the modules are imported.
 pytest.register_assert_rewrite(*(f"study.testing.{name}" for name in _MODULES))
 
@@ -26,10 +26,13 @@ from study.testing.data_sets import DataSetContract, OnDiskContract  # noqa: E40
 from study.testing.gradients import GradientContract, SplitBench  # noqa: E402
 from study.testing.methods import Bench, MethodContract, same_bits  # noqa: E402
 from study.testing.metrics import IgnoringMetricContract, MetricContract  # noqa: E402
+from study.testing.parts import BackboneContract, ClustererContract, TaskSetContract  # noqa: E402
 from study.testing.weights import LossWeightedContract, Scripted  # noqa: E402
 
 __all__ = [
+    "BackboneContract",
     "Bench",
+    "ClustererContract",
     "DataSetContract",
     "GradientContract",
     "IgnoringMetricContract",
@@ -39,5 +42,6 @@ __all__ = [
     "OnDiskContract",
     "Scripted",
     "SplitBench",
+    "TaskSetContract",
     "same_bits",
 ]
