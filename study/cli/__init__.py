@@ -11,7 +11,7 @@ import click
 
 from study import environment
 from study.addresses import mask
-from study.cli import cluster, data, keeping, reading, running, search_reading, searching
+from study.cli import cluster, data, explaining, keeping, reading, running, search_reading, searching
 from study.cli.options import INTERRUPTED, USER_ERROR, example
 from study.faults import store_trouble
 from trainables.errors import ConfigError, UserError, unknown
@@ -84,6 +84,8 @@ for _command in (
     reading.figure,
     reading.claims,
     reading.audit,
+    explaining.explain,
+    explaining.compare,
     running.trial,
     data.data,
     reading.ui,
