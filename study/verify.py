@@ -7,7 +7,7 @@ import json
 import math
 import random
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ import torch
 from study import schema
 from study.home import Home
 from study.tracking import finished_runs, open_client
-from trainables.config import data_set_of, load_trial, trial_key
+from trainables.config import TrialConfig, data_set_of, load_trial, tasks_of, trial_key
 from trainables.errors import StoreError, UserError
 from trainables.session import Report, Session, TrialTask
 
@@ -134,7 +134,7 @@ def _verify_one(client: MlflowClient, run: Run, home: Home, on_report: Callable[
     for name in sorted(name for name in run.data.metrics if _decided(name)):
         for point in client.get_metric_history(run.info.run_id, name):
             recorded[name, point.step] = point.value
-    detail, worst = _compare(recorded, now)
+    detail, worst = _compare(recorded, _known_then(config, recorded, now))
     if report.history is not None:
         try:
             detail, worst = max((detail, worst), _compare_arrays(client, run, report.history), key=lambda pair: pair[1])
@@ -149,6 +149,20 @@ def _verify_one(client: MlflowClient, run: Run, home: Home, on_report: Callable[
 def _decided(name: str) -> bool:
     """Whether the trial key decides the metric: time, memory and what a search computes from metrics are not."""
     return not name.startswith((f"{schema.COST}/", f"{schema.OBJECTIVE}/"))
+
+
+def _known_then(
+    config: TrialConfig, recorded: Mapping[tuple[str, int], float], now: dict[tuple[str, int], float]
+) -> dict[tuple[str, int], float]:
+    """``now`` without the further metrics of tasks that older versions did not measure."""
+    names = {name for name, _ in recorded}
+    further = {
+        schema.metric(split, task.name, metric.name)
+        for task in tasks_of(config)
+        for metric in task.further
+        for split in (schema.VAL, schema.TEST)
+    }
+    return {point: value for point, value in now.items() if point[0] not in further - names}
 
 
 def _compare(recorded: dict[tuple[str, int], float], now: dict[tuple[str, int], float]) -> tuple[str, float]:

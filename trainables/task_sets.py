@@ -19,7 +19,8 @@ from trainables.data.qm9.properties import PROPERTIES
 from trainables.errors import ConfigError, unknown
 from trainables.registry import Registry
 from trainables.settings import Settings
-from trainables.tasks import Loss, Metric, Task, task_set_complaint
+from trainables.task_options import READERS
+from trainables.tasks import FurtherMetric, Loss, Metric, Task, task_set_complaint
 
 
 class TasksConfig(Settings):
@@ -135,7 +136,7 @@ def _used(cls: type[TasksConfig], value: Any, info: ValidationInfo) -> Any:
         return value
     chosen = info.data["set"]
     names = info.data["include"] or tuple(TASK_SETS[chosen])
-    readers = _READERS[name]
+    readers = READERS[name]
     if value == "width_axis" and chosen != "taskonomy":
         raise ValueError("'width_axis' is a mistake made on task set 'taskonomy' only")
     if not any((chosen, task) in readers for task in names):
@@ -178,8 +179,24 @@ def _leaving_out(task: Task) -> Task:
     if task.loss is losses.cosine_along_width:
         raise ConfigError("tasks.normal_loss: 'width_axis' compares whole rows of pixels and cannot leave out any")
     loss = partial(cast(Callable[..., Tensor], task.loss), ignore=losses.IGNORE)
-    measure = partial(cast(Callable[..., Metric], task.make_metric), valid="labelled")
-    return replace(task, loss=loss, make_metric=measure)
+    further = tuple(replace(each, make=_labelled(each.make)) for each in task.further)
+    return replace(task, loss=loss, make_metric=_labelled(task.make_metric), further=further)
+
+
+def _labelled(make: Callable[[], Metric]) -> Callable[[], Metric]:
+    return partial(cast(Callable[..., Metric], make), valid="labelled")
+
+
+# What MTAN, LibMTL, Nash-MTL and FAMO print beside the metrics of the paper's tables.
+_ABSOLUTE_ERROR = FurtherMetric("abs_err", partial(metrics.L1, valid="positive"), higher_is_better=False)
+_RELATIVE_ERROR = FurtherMetric("rel_err", metrics.RelativeError, higher_is_better=False)
+_ANGLES = (
+    FurtherMetric("median_angular_error", metrics.MedianAngularError, higher_is_better=False),
+    *(
+        FurtherMetric(f"within_{degrees:g}", partial(metrics.WithinAngle, degrees), higher_is_better=True)
+        for degrees in (11.25, 22.5, 30.0)
+    ),
+)
 
 
 def _dense(config: TasksConfig, classes: Mapping[str, int], *, name: str, short: str, channels: int = 1) -> Task:
@@ -216,11 +233,17 @@ def _depth(config: TasksConfig, classes: Mapping[str, int]) -> Task:
         make_metric=partial(metrics.RMSE, valid="positive"),
         higher_is_better=False,
         short="Depth",
+        further=(_ABSOLUTE_ERROR, _RELATIVE_ERROR),
     )
 
 
 def _absolute_depth(config: TasksConfig, classes: Mapping[str, int]) -> Task:
-    return replace(_depth(config, classes), metric="abs_err", make_metric=partial(metrics.L1, valid="positive"))
+    return replace(
+        _depth(config, classes),
+        metric=_ABSOLUTE_ERROR.name,
+        make_metric=_ABSOLUTE_ERROR.make,
+        further=(_RELATIVE_ERROR,),
+    )
 
 
 def _normals(config: TasksConfig, classes: Mapping[str, int], *, name: str = "normals") -> Task:
@@ -234,6 +257,7 @@ def _normals(config: TasksConfig, classes: Mapping[str, int], *, name: str = "no
         make_metric=metrics.MeanAngularError,
         higher_is_better=False,
         short="Normal",
+        further=_ANGLES,
     )
 
 
@@ -267,6 +291,9 @@ def _classes(config: TasksConfig, classes: Mapping[str, int], *, name: str, shor
         make_metric=partial(metrics.MeanIoU, classes=count, absent_classes=config.absent_classes),
         higher_is_better=True,
         short=short,
+        further=(
+            FurtherMetric("pixel_accuracy", partial(metrics.PixelAccuracy, classes=count), higher_is_better=True),
+        ),
     )
 
 
@@ -346,7 +373,8 @@ _PASCAL_CONTEXT: dict[str, Build] = {
     "edge": _edge,
 }
 _QM9: dict[str, Build] = {p.name: partial(_property, name=p.name, short=p.short) for p in PROPERTIES}
-# MTAN (Liu et al. 2019), whose conventions LibMTL, Nash-MTL and FAMO keep. Of its several metrics a task, the first.
+# MTAN (Liu et al. 2019), whose conventions LibMTL, Nash-MTL and FAMO keep. Of its several metrics a task, the first is
+# the one that Delta_m rests on.
 _NYUV2: dict[str, Build] = {
     "semseg": _SEMSEG,
     "depth": _absolute_depth,
@@ -365,27 +393,3 @@ TASK_SETS.register("pascal_context", _PASCAL_CONTEXT)
 TASK_SETS.register("nyuv2", _NYUV2)
 TASK_SETS.register("cityscapes", _CITYSCAPES)
 TASK_SETS.register("qm9", _QM9)
-
-_EDGE = frozenset({("nyud", "edge"), ("pascal_context", "edge")})
-_READERS: dict[str, frozenset[tuple[str, str]]] = {
-    "normal_loss": frozenset(
-        {("taskonomy", "normal"), ("nyud", "normals"), ("pascal_context", "normals"), ("nyuv2", "normal")}
-    ),
-    "taskonomy_metrics": frozenset({("taskonomy", "depth_euclidean"), ("taskonomy", "principal_curvature")}),
-    "absent_classes": frozenset(
-        {
-            ("nyud", "semseg"),
-            ("pascal_context", "semseg"),
-            ("pascal_context", "human_parts"),
-            ("nyuv2", "semseg"),
-            ("cityscapes", "semseg"),
-        }
-    ),
-    "saliency_scores": frozenset({("pascal_context", "saliency")}),
-    "edge_weight": _EDGE,
-    "edge_thresholds": _EDGE,
-    "edge_max_dist": _EDGE,
-    "edge_nms": _EDGE,
-    "edge_truth": _EDGE,
-}
-"""Option to the tasks, as (set, task), that read it."""

@@ -56,6 +56,21 @@ def task_set_complaint(name: str, entry: Any) -> str:
 
 
 @dataclass(frozen=True)
+class FurtherMetric:
+    """What is measured of a task beside its metric: recorded, and nothing else.
+
+    Attributes:
+        name: as it stands in records.
+        make: a fresh streaming metric.
+        higher_is_better: its direction.
+    """
+
+    name: str
+    make: Callable[[], Metric]
+    higher_is_better: bool
+
+
+@dataclass(frozen=True)
 class Task:
     """One task of a task set.
 
@@ -64,10 +79,11 @@ class Task:
         label: the label of the data set it is trained on.
         channels: of its decoder's output.
         loss: prediction and target to a scalar.
-        metric: its name, as it stands in records (``l1``, ``rmse``, ``miou``, ...).
+        metric: name of the one that Delta_m and searches rest on, as it stands in records (``l1``, ``rmse``, ...).
         make_metric: a fresh streaming metric.
         higher_is_better: the metric's direction.
         short: its abbreviation in the paper's tables.
+        further: what else is measured.
     """
 
     name: str
@@ -78,3 +94,8 @@ class Task:
     make_metric: Callable[[], Metric]
     higher_is_better: bool
     short: str
+    further: tuple[FurtherMetric, ...] = ()
+
+    def make_metrics(self) -> dict[str, Metric]:
+        """A fresh one of every metric by its name, the task's own first."""
+        return {self.metric: self.make_metric(), **{metric.name: metric.make() for metric in self.further}}

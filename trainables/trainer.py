@@ -284,7 +284,7 @@ class Trainer:
 
     @torch.no_grad()
     def evaluate(self, split: str) -> dict[str, float]:
-        """Every task's metric over a whole split, by ``task/metric``; NaN where the split has no valid pixel for it.
+        """Every task's metrics over a whole split, by ``task/metric``; NaN where the split has no valid pixel for one.
 
         Draws no random number and changes no state.
 
@@ -292,7 +292,7 @@ class Trainer:
             Diverged: a prediction is not finite.
         """
         count, size = len(self._split(split)), self.config.record.eval_batch_size
-        metrics = {task.name: task.make_metric() for task in self.tasks}
+        metrics = {task.name: task.make_metrics() for task in self.tasks}
         self.network.eval()
         orders = [Order(np.arange(start, min(start + size, count))) for start in range(0, count, size)]
         with closing(self._loader(split, lambda number: orders[number] if number < len(orders) else None)) as batches:
@@ -303,8 +303,9 @@ class Trainer:
                 for task in self.tasks:
                     if not bool(torch.isfinite(outputs[task.name]).all()):
                         raise Diverged(f"predictions of {task.name} on the {split} split", self.iteration - 1)
-                    metrics[task.name].update(outputs[task.name], targets[task.label])
-        return {f"{task.name}/{task.metric}": metrics[task.name].compute() for task in self.tasks}
+                    for metric in metrics[task.name].values():
+                        metric.update(outputs[task.name], targets[task.label])
+        return {f"{task}/{name}": metric.compute() for task, own in metrics.items() for name, metric in own.items()}
 
     def _evaluate_into_history(self, split: str) -> None:
         for name, value in self.evaluate(split).items():

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from analysis.records import Records
 from study.cli import run
 from study.spec import load_spec
 
@@ -78,6 +79,21 @@ def test_a_folder_of_mtans_data(
     rows = trained(capsys, tmp_path / "home", str(tmp_path / "few.yaml"), *fields, "train.budget.amount=1")
     assert list(rows) == ["single_task", "gd", "selective"]
     assert all(math.isfinite(row[task]) for row in rows.values() for task in [*tasks, "delta_m"])
+    assert_main_metrics_fill_the_table(tmp_path / "home", rows)
+
+
+def assert_main_metrics_fill_the_table(home: Path, rows: dict[str, dict[str, Any]]) -> None:
+    """What is measured beside a task's metric is recorded for both splits and changes no table."""
+    records = Records.load(home, "few", "smoke")
+    found = records.metrics.groupby(["task", "split"])["metric"].agg(set)
+    assert found["semseg", "test"] == found["semseg", "val"] == {"miou", "pixel_accuracy"}
+    assert found["depth", "test"] == {"abs_err", "rel_err"}
+    if "normal" in found:
+        assert {"median_angular_error", "within_11.25", "within_30"} < found["normal", "val"]
+    test = records.metrics[records.metrics["split"] == "test"].set_index(["row", "task", "metric"])["value"]
+    for name, row in rows.items():
+        assert row["Semseg"] == pytest.approx(test[name, "semseg", "miou"])
+        assert row["Depth"] == pytest.approx(test[name, "depth", "abs_err"])
 
 
 @pytest.mark.parametrize(

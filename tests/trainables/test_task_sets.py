@@ -103,6 +103,19 @@ class TestTaskSets:
         tasks = make_tasks(TasksConfig(set=name), CLASSES)
         assert [(t.name, t.metric, t.higher_is_better, t.short) for t in tasks] == PUBLISHED[name]
 
+    def test_further_metrics_stand_beside_the_one_that_counts(self):
+        angles = ["median_angular_error", "within_11.25", "within_22.5", "within_30"]
+        further = {task.name: list(task.make_metrics())[1:] for task in make_tasks(TasksConfig(set="nyuv2"), CLASSES)}
+        assert further == {"semseg": ["pixel_accuracy"], "depth": ["rel_err"], "normal": angles}
+        assert list(by_name(set="nyud")["depth"].make_metrics()) == ["rmse", "abs_err", "rel_err"]
+        assert list(by_name(set="nyud")["edge"].make_metrics()) == ["odsf"]
+        for name in TASK_SETS:
+            for task in make_tasks(TasksConfig(set=name), CLASSES):
+                made = task.make_metrics()
+                assert next(iter(made)) == task.metric
+                assert len(made) == 1 + len(task.further)
+        assert not any(task.further for task in make_tasks(TasksConfig(set="taskonomy"), CLASSES))
+
     @every_set
     def test_losses_and_metrics_fit_the_labels(self, name):
         generator = torch.Generator().manual_seed(0)
@@ -111,11 +124,11 @@ class TestTaskSets:
             x = torch.randn(4, task.channels, 16, 24, generator=generator).requires_grad_()
             loss = task.loss(x, target)
             loss.backward()
-            metric = task.make_metric()
-            metric.update(x, target)
             assert torch.isfinite(loss)
             assert x.grad.abs().sum() > 0
-            assert torch.isfinite(torch.tensor(metric.compute())), task.name
+            for metric_name, metric in task.make_metrics().items():
+                metric.update(x, target)
+                assert torch.isfinite(torch.tensor(metric.compute())), (task.name, metric_name)
 
     @every_set
     def test_training_towards_the_label_improves_the_metric(self, name):
@@ -124,17 +137,21 @@ class TestTaskSets:
             target = random_label(task.label, generator)
             x = torch.randn(4, task.channels, 16, 24, generator=generator).requires_grad_()
             optimizer = torch.optim.Adam([x], lr=0.2)
+            higher = {task.metric: task.higher_is_better, **{m.name: m.higher_is_better for m in task.further}}
             values = []
             for _ in range(2):
-                metric = task.make_metric()
-                metric.update(x, target)
-                values.append(metric.compute())
+                made = task.make_metrics()
+                for metric in made.values():
+                    metric.update(x, target)
+                values.append({metric_name: metric.compute() for metric_name, metric in made.items()})
                 for _ in range(20):
                     optimizer.zero_grad()
                     task.loss(x, target).backward()
                     optimizer.step()
-            assert (values[1] > values[0]) == task.higher_is_better, task.name
-            assert values[0] != values[1]
+            for metric_name, upward in higher.items():
+                before, after = (value[metric_name] for value in values)
+                assert before != after, (task.name, metric_name)
+                assert (after > before) == upward, (task.name, metric_name)
 
     @every_set
     def test_tasks_travel_between_processes(self, name):

@@ -1,4 +1,4 @@
-"""Mean intersection over union: semantic segmentation, human parts."""
+"""Mean intersection over union and pixel accuracy: semantic segmentation, human parts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from trainables.losses import IGNORE
-from trainables.metrics.base import PERCENT, SumMetric, class_labels, histogram
+from trainables.metrics.base import PERCENT, SumMetric, class_labels, histogram, ratio, sum_and_count
 
 AbsentClasses = Literal["zero", "nan", "drop"]
 """What a class counts that is neither predicted nor labelled anywhere in the set."""
@@ -49,3 +49,27 @@ class MeanIoU(SumMetric):
         elif self.absent_classes == "drop":
             iou = iou[either > 0]
         return float(iou.mean()) * PERCENT
+
+
+class PixelAccuracy(SumMetric):
+    """Share of the labelled pixels of the set whose class is predicted, in percent; higher is better.
+
+    prediction (B, ``classes``, H, W) scores; target (B, H, W) int64, 255 to ignore. Pooled over the set (MTAN,
+    LibMTL), not averaged over images.
+
+    Args:
+        classes: how many.
+    """
+
+    def __init__(self, classes: int) -> None:
+        super().__init__(2)
+        self.classes = classes
+
+    def measure(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """(2,) pixels that are right, labelled pixels."""
+        class_labels(prediction, target, self.classes)
+        return sum_and_count(prediction.argmax(dim=1) == target, target != IGNORE)
+
+    def value(self, sums: Tensor) -> float:
+        """In percent."""
+        return ratio(sums) * PERCENT

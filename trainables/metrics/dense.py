@@ -40,6 +40,26 @@ class L1(SumMetric):
         return ratio(sums)
 
 
+class RelativeError(SumMetric):
+    """Absolute error as a share of the true value, averaged over the elements above zero of the set; lower is better.
+
+    prediction and target (B, C, H, W): depth, of which zero is not measured (MTAN, LibMTL; 1 is 100 %).
+    """
+
+    def __init__(self) -> None:
+        super().__init__(2)
+
+    def measure(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """(2,) sum of relative errors, number of measured elements."""
+        same_shape(prediction, target)
+        measured = target > 0
+        return sum_and_count((prediction - target).abs() / torch.where(measured, target, 1), measured)
+
+    def value(self, sums: Tensor) -> float:
+        """As a fraction."""
+        return ratio(sums)
+
+
 class MAE(SumMetric):
     """Mean absolute error of standardised values, in the unit they had before; lower is better.
 

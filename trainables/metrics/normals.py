@@ -1,4 +1,4 @@
-"""Mean angular error of surface normals."""
+"""Angular error of surface normals: its mean, its median, and the share of pixels within some degrees."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from trainables.losses import has_normal
-from trainables.metrics.base import SumMetric, ratio, same_shape, sum_and_count
+from trainables.metrics.base import PERCENT, SumMetric, histogram, ratio, same_shape, sum_and_count
 
 
 class MeanAngularError(SumMetric):
@@ -23,14 +23,70 @@ class MeanAngularError(SumMetric):
 
     def measure(self, prediction: Tensor, target: Tensor) -> Tensor:
         """(2,) sum of angles in degrees, number of valid pixels."""
-        same_shape(prediction, target)
-        p, t = _unit(prediction), _unit(target.to(prediction.dtype))
-        angle = 2 * torch.atan2((p - t).square().sum(dim=1).sqrt(), (p + t).square().sum(dim=1).sqrt())
-        return sum_and_count(angle.rad2deg(), has_normal(target))
+        return sum_and_count(_degrees(prediction, target), has_normal(target))
 
     def value(self, sums: Tensor) -> float:
         """In degrees."""
         return ratio(sums)
+
+
+class WithinAngle(SumMetric):
+    """Share of the valid pixels of the set whose angular error is below a bound, in percent; higher is better.
+
+    Angle, prediction and target as for :class:`MeanAngularError`. Published for 11.25, 22.5 and 30 degrees.
+
+    Args:
+        degrees: the bound.
+    """
+
+    def __init__(self, degrees: float) -> None:
+        super().__init__(2)
+        self.degrees = degrees
+
+    def measure(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """(2,) number of valid pixels below the bound, number of valid pixels."""
+        return sum_and_count(_degrees(prediction, target) < self.degrees, has_normal(target))
+
+    def value(self, sums: Tensor) -> float:
+        """In percent."""
+        return ratio(sums) * PERCENT
+
+
+class MedianAngularError(SumMetric):
+    """Median of the angular error over the valid pixels of the set, in degrees; lower is better.
+
+    Angle, prediction and target as for :class:`MeanAngularError`. Angles are counted in steps of :attr:`STEP`, so that
+    the memory does not grow with the set: the value is at most half a step off. For an even number of pixels, the mean
+    of the two in the middle.
+    """
+
+    STEP = 1e-3
+    """Degrees; a tenth of the last digit that is published."""
+
+    def __init__(self) -> None:
+        super().__init__(round(180 / self.STEP))
+
+    def measure(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """(180,000,) how many valid pixels have an angle in each step."""
+        step = (_degrees(prediction, target).double() / self.STEP).long().clamp(max=len(self.sums) - 1)
+        # Other pixels go to bin 0: picking the valid ones would wait for the device.
+        return histogram(torch.where(has_normal(target), 1 + step, 0), 1 + len(self.sums))[1:]
+
+    def value(self, sums: Tensor) -> float:
+        """In degrees."""
+        count = int(sums.sum())
+        if not count:
+            return float("nan")
+        ranks = torch.tensor([(count - 1) // 2, count // 2], dtype=torch.float64)
+        middle = torch.searchsorted(sums.cumsum(0), ranks, right=True)
+        return (float(middle.double().mean()) + 0.5) * self.STEP
+
+
+def _degrees(prediction: Tensor, target: Tensor) -> Tensor:
+    """(B, H, W) angle between the normals (B, 3, H, W)."""
+    same_shape(prediction, target)
+    p, t = _unit(prediction), _unit(target.to(prediction.dtype))
+    return (2 * torch.atan2((p - t).square().sum(dim=1).sqrt(), (p + t).square().sum(dim=1).sqrt())).rad2deg()
 
 
 def _unit(vectors: Tensor) -> Tensor:

@@ -18,13 +18,17 @@ from trainables.presets import merge
 from trainables.trainer import Trainer
 
 SIZES = {"nyud": [48, 64], "pascal_context": [64, 64]}
+ANGLES = {"mean_angular_error", "median_angular_error", "within_11.25", "within_22.5", "within_30"}
+NORMALS = {f"normals/{name}" for name in ANGLES}
+SEMSEG = {"semseg/miou", "semseg/pixel_accuracy"}
 METRICS = {
-    "nyud": {"semseg/miou", "depth/rmse", "normals/mean_angular_error", "edge/odsf"},
+    "nyud": {*SEMSEG, "depth/rmse", "depth/abs_err", "depth/rel_err", *NORMALS, "edge/odsf"},
     "pascal_context": {
-        "semseg/miou",
+        *SEMSEG,
         "human_parts/miou",
+        "human_parts/pixel_accuracy",
         "saliency/maxf",
-        "normals/mean_angular_error",
+        *NORMALS,
         "edge/odsf",
     },
 }
