@@ -61,6 +61,7 @@ FORMS: list[dict[str, Any]] = [
     {"grouping": {"name": "fixed", "groups": [["b"], ["a"]]}},
     {"credit": "next"},
     {"last_group": "measured"},
+    {"last_group_every": 10},
     {"scale": "group_size"},
     {"self_entries": "nonnegative"},
     {"opposite_signs": "negative_maximum"},
@@ -111,8 +112,8 @@ def test_released_preset_sets_every_switch() -> None:
         "single_group": "twice",
         "frozen_heads": "momentum",
     }
-    # No field of the method is left to its default unsaid.
-    assert {path.split(".")[0] for path in RELEASED} | {"name"} == set(SelectiveConfig.model_fields)
+    # No field of the method is left to its default unsaid, but the one that is this project's own.
+    assert {path.split(".")[0] for path in RELEASED} | {"name", "last_group_every"} == set(SelectiveConfig.model_fields)
 
 
 @pytest.mark.parametrize(
@@ -134,6 +135,7 @@ def test_released_preset_sets_every_switch() -> None:
         ({"grouping": {"name": "adaptive", "warmup": -1}}, r"^method\.grouping\.warmup: "),
         ({"grouping": {"name": "adaptive", "regroup_every": 0}}, r"^method\.grouping\.regroup_every: "),
         ({"credit": "next", "last_group": "measured"}, r"^method\.last_group: 'measured' needs credit 'stepped'"),
+        ({"last_group": "unmeasured", "last_group_every": 2}, r"^method\.last_group_every: nothing is measured"),
     ],
 )
 def test_mistakes_are_named_in_one_line(fields: Mapping[str, Any], message: str) -> None:

@@ -238,10 +238,21 @@ def test_measuring_the_last_group_is_one_forward_without_gradients(fields: dict[
     assert int(state["affinity"]["counts"].any(1).sum()) == 2 + extra
 
 
+def test_the_last_group_is_measured_every_so_many_iterations_and_again_so_after_a_restart() -> None:
+    bench = Bench(selective(grouping="separate", last_group="measured", last_group_every=3), 3)
+    bench.iterate(2)
+    assert bench.forwards_without_grad == 1  # of iterations 0 and 1, the first
+    again = Bench(bench.config, 3)
+    again.method.load_state_dict(bench.method.state_dict())
+    again.iterate(2)
+    assert again.forwards_without_grad == 1  # of 2 and 3, the latter
+
+
 @pytest.mark.parametrize(
     "fields",
     [
         {"grouping": "joint"},
+        {"grouping": "separate", "last_group": "measured", "last_group_every": 2},
         {"grouping": "joint", "single_group": "twice"},
         {"grouping": "separate", "order": "affinity", "single_group": "twice"},
         {"grouping": {"name": "random", "groups": 2}, "last_group": "measured"},
