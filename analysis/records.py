@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -174,8 +174,10 @@ class Records:
         ends = {"status": "last", **dict.fromkeys(_SEARCH_COSTS, "max")}
         return frame.groupby(["contender", "search", "number"], sort=False, as_index=False).agg(ends)
 
-    def history(self, trial_key: str) -> dict[str, NDArray[Any]]:
+    def history(self, trial_key: str, names: Collection[str] | None = None) -> dict[str, NDArray[Any]]:
         """The grouping history of a trial, as :data:`study.schema.HISTORY_FILE` describes it (T iterations, K tasks).
+
+        With ``names``, only those of its arrays that there are.
 
         Raises:
             StoreError: the trial is not complete, kept no history, or its file is damaged.
@@ -186,7 +188,7 @@ class Records:
         path = self._store.artifact(run, schema.HISTORY_FILE)
         try:
             with np.load(path, allow_pickle=False) as arrays:
-                return {name: arrays[name] for name in arrays.files}
+                return {name: arrays[name] for name in arrays.files if names is None or name in names}
         except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
             raise StoreError(f"trial {trial_key}: its {schema.HISTORY_FILE} is damaged ({error})") from error
 

@@ -16,6 +16,9 @@ from analysis.store import Store
 from study import schema
 from trainables.errors import StoreError, unknown
 
+_GROUPS = ("iteration", "group", "together", "tasks")
+"""Arrays of a history that claims are about; the affinity, most of the file, is none of them."""
+
 
 @dataclass(frozen=True)
 class Gains:
@@ -115,14 +118,14 @@ class Evidence:
         return trials[(trials["row"] == row) & (trials["status"] == schema.COMPLETE)]
 
     def histories(self, study: str, row: str) -> dict[int, dict[str, NDArray[Any]]]:
-        """Seed to grouping history, of the trials that kept one that can be read."""
+        """Seed to grouping history without the affinity, of the trials that kept one that can be read."""
         found = {}
         for seed, key in self.complete(study, row)[["seed", "trial_key"]].itertuples(index=False, name=None):
             try:
-                history = self.records[study].history(key)
+                history = self.records[study].history(key, _GROUPS)
             except StoreError:
                 continue
-            if {"iteration", "count", "group", "tasks"} <= history.keys() and len(history["iteration"]):
+            if {"iteration", "group", "tasks"} <= history.keys() and len(history["iteration"]):
                 found[int(seed)] = history
         return found
 

@@ -100,8 +100,10 @@ def _groups_by_backbone(sign: int) -> Compare:
     def compare(evidence: Evidence, studies: Sequence[str]) -> list[Comparison]:
         by_task_set: dict[str, dict[str, tuple[str, dict[int, float]]]] = {}
         for study in evidence.studies(studies, [SELECTIVE]):
-            backbones = set(evidence.complete(study, SELECTIVE)[schema.BACKBONE])
-            groups = {seed: _mean_count(history) for seed, history in evidence.histories(study, SELECTIVE).items()}
+            complete = evidence.complete(study, SELECTIVE)
+            backbones = set(complete[schema.BACKBONE])
+            counted = complete[["seed", schema.MEAN_GROUPS]].dropna()
+            groups = {int(seed): float(mean) for seed, mean in counted.itertuples(index=False, name=None)}
             if len(backbones) == 1 and groups and (backbone := backbones.pop()) in BACKBONES:
                 by_task_set.setdefault(evidence.records[study].plan.task_set, {}).setdefault(backbone, (study, groups))
         return [_slope(found, sign) for found in by_task_set.values() if len(found) > 1]
@@ -167,10 +169,6 @@ def _windows(history: dict[str, NDArray[Any]]) -> NDArray[np.float64]:
     """Iterations of each window, (T,), adding up to 1: the last one may be shorter."""
     lengths = np.diff(history["iteration"].astype(np.float64), prepend=0.0)
     return np.asarray(lengths / lengths.sum())
-
-
-def _mean_count(history: dict[str, NDArray[Any]]) -> float:
-    return float(_windows(history) @ history["count"])
 
 
 def _shares(history: dict[str, NDArray[Any]]) -> NDArray[np.float64]:

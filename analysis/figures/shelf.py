@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -81,6 +81,12 @@ class Shelf:
         """Every study the figure may use that is recorded at :attr:`profile`, most wanted first. Raises as
         :attr:`first` does."""
         return [records for study in self.studies if (records := self.get(study)) is not None]
+
+    def hold(self, records: Mapping[str, Records]) -> None:
+        """Use records that are loaded, by study id, and read no others: all of one profile."""
+        self._recorded = {study: {found.profile} for study, found in records.items()}
+        self.first = next(records[study] for study in self.studies if study in records)
+        self._open = dict(records)
 
     @property
     def profile(self) -> str:

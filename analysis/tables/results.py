@@ -85,8 +85,8 @@ def _result(plan: Plan, row: PlanRow, trials: pd.DataFrame, found: Mapping[tuple
 
 
 def _costs(trials: pd.DataFrame) -> dict[str, float]:
-    complete = trials.groupby("seed")["status"].agg(lambda status: bool((status == schema.COMPLETE).all()))
-    whole = trials[trials["seed"].isin(complete.index[complete.astype(bool)])]
+    lacking = trials.loc[trials["status"] != schema.COMPLETE, "seed"]
+    whole = trials[~trials["seed"].isin(lacking)]
     sums = whole.groupby("seed")[list(schema.COSTS)].sum(min_count=1)
     return {name: float(sums[name].mean()) for name in schema.COSTS}
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,10 +26,10 @@ class FakeRecords(Records):
 
     given: Mapping[str, Mapping[str, np.ndarray]]
 
-    def history(self, trial_key: str) -> dict[str, np.ndarray]:
+    def history(self, trial_key: str, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
         if trial_key not in self.given:
             raise StoreError(f"trial {trial_key}: kept no history")
-        return dict(self.given[trial_key])
+        return {name: array for name, array in self.given[trial_key].items() if names is None or name in names}
 
 
 def records(
@@ -58,13 +59,12 @@ def records(
             cells.append({"seed": seed, "trial_key": key, "cell_key": row, "tasks": list(tasks)})
             lost = (row, seed) in diverged
             status = schema.DIVERGED if lost else schema.COMPLETE
-            trials.append((row, seed, key, status, tuple(tasks), backbone))
+            groups = counts[seed] if row == "selective" and counts and not lost else math.nan
+            trials.append((row, seed, key, status, tuple(tasks), backbone, groups))
             if not lost:
                 metrics += [(row, seed, task, schema.TEST, "l1", 1 - gain / 100, key) for task in tasks]
-            if row == "selective" and (counts or depth_shares):
-                histories[key] = _history(
-                    tasks, counts[seed] if counts else 2.0, depth_shares[seed] if depth_shares else 0.5
-                )
+            if row == "selective" and depth_shares:
+                histories[key] = _history(tasks, depth_shares[seed])
         planned.append({"id": row, "label": row, "cells": cells})
     plan = {
         "schema": 1,
@@ -80,7 +80,9 @@ def records(
     }
     return FakeRecords(
         plan=Plan.model_validate(plan),
-        trials=pd.DataFrame(trials, columns=["row", "seed", "trial_key", "status", "tasks", schema.BACKBONE]),
+        trials=pd.DataFrame(
+            trials, columns=["row", "seed", "trial_key", "status", "tasks", schema.BACKBONE, schema.MEAN_GROUPS]
+        ),
         metrics=pd.DataFrame(metrics, columns=["row", "seed", "task", "split", "metric", "value", "trial_key"]),
         _store=None,  # type: ignore[arg-type]
         _complete={},
@@ -88,13 +90,12 @@ def records(
     )
 
 
-def _history(tasks: Sequence[str], count: float, depth_share: float) -> dict[str, np.ndarray]:
+def _history(tasks: Sequence[str], depth_share: float) -> dict[str, np.ndarray]:
     """Two windows of 90 and 10 iterations, of which only the weighted mean is right."""
     shares = np.full((len(tasks), len(tasks)), 0.5)
     shares[0, 1] = shares[1, 0] = depth_share
     return {
         "iteration": np.array([90, 100]),
-        "count": np.array([count - 0.1, count + 0.9]),
         "group": np.zeros((2, len(tasks)), dtype=np.int64),
         "together": np.stack([shares - 0.01, shares + 0.09]),
         "tasks": np.array(tasks),
