@@ -2,6 +2,7 @@
 # make test    install what is missing, run the tests
 # make check   lint, format and type checks
 # make bench   what one step of every method costs; more with BENCH='--backbone vit_tiny --image-size 128 --batch 16'
+# make bench-data  samples per second and core of every data set, beside plain loops; a few minutes
 # make results train the studies of docs/results at profile cpu, three seeds, and write their tables and figures (about half an hour)
 PYTHON ?= python3
 VENV := .venv
@@ -11,7 +12,7 @@ PROFILE ?= cpu
 # pip compiles what it installs; without compiled files every Ray worker starts about twice as slowly.
 PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --compile -c constraints.txt
 
-.PHONY: study test test-fast check results format clean
+.PHONY: study test test-fast check bench bench-data results format clean
 
 $(VENV)/.created:
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; name another with make PYTHON=python3.12")'
@@ -61,6 +62,9 @@ results: $(VENV)/.installed-results
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.step_cost $(BENCH)
+
+bench-data: $(VENV)/.installed-dev
+	$(BIN)/python -m benchmarks.data $(BENCH)
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import random
 import sys
 import tempfile
@@ -13,9 +12,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
-import torch
 
 from benchmarks.contestants import Contestant, contestants
+from benchmarks.machine import machine
 from benchmarks.table import Row, markdown, verdicts
 from benchmarks.workbench import Setting, Step, Workbench, peak_bytes
 from trainables.methods import Method
@@ -59,7 +58,7 @@ def main(
     """
     # Of TorchJD, at its first step: attention without a batching rule, which costs it time, and cvxpy's about Nash-MTL.
     warnings.filterwarnings("ignore", message="There is a performance drop|You are solving a parameterized problem")
-    print(_machine(device))
+    print(machine(device))
     print(
         f"{backbone}, {image_size} pixels, batch {batch}, {rounds} rounds; "
         f"{'wall' if device == 'cuda' else 'processor'} time of a step"
@@ -114,20 +113,6 @@ def _row(
         return Row(who, tasks, steps[who.label], steps["gd"])
     over = (peak - least) / (tasks * shared_bytes)
     return Row(who, tasks, steps[who.label], steps["gd"], peak, over, peak / least)
-
-
-def _machine(device: str) -> str:
-    name = torch.cuda.get_device_name() if device == "cuda" else _processor()
-    return f"{name}; torch {torch.__version__}, Python {platform.python_version()}; load {os.getloadavg()[0]:.2f}"
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        model = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        model = platform.processor() or platform.machine()
-    return f"{model}, 1 of {os.cpu_count()} cores"
 
 
 if __name__ == "__main__":
