@@ -51,6 +51,8 @@ VERSIONS = "versions"
 ATTEMPT = "attempt"
 SPOOL_ID = "spool.id"
 """The driver's own id of a run, by which one whose creation was cut short is found again."""
+IMPORTED = "imported.run"
+"""Id the run had in the home it was imported from, at the first time; written last."""
 
 # Tags of a trial run of a search
 CONTENDER = "contender"

@@ -11,7 +11,7 @@ import click
 
 from study import environment
 from study.addresses import mask
-from study.cli import cluster, data, explaining, keeping, reading, running, search_reading, searching
+from study.cli import archive, cluster, data, explaining, keeping, reading, running, search_reading, searching
 from study.cli.options import INTERRUPTED, USER_ERROR, example
 from study.faults import store_trouble
 from trainables.errors import ConfigError, UserError, unknown
@@ -91,5 +91,7 @@ for _command in (
     reading.ui,
     keeping.verify,
     keeping.doctor,
+    archive.export_command,
+    archive.import_command,
 ):
     main.add_command(_command)

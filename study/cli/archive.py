@@ -1,0 +1,67 @@
+"""Commands that carry records from home to home, and clean a home up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from study.cli.options import FAILURES, example, home_option, json_option, print_json
+from study.home import Home
+
+ARCHIVE = "mtl-study-records.zip"
+_MOST_CONFLICTS = 20
+
+
+@click.command("export", epilog=example("mtl-study export", "mtl-study export table4_d5 d4 --out ours.zip"))
+@click.argument("studies", nargs=-1, metavar="[STUDY]...")
+@click.option("--out", type=click.Path(path_type=Path), default=Path(ARCHIVE), show_default=True, help="The archive.")
+@home_option
+@json_option
+def export_command(studies: tuple[str, ...], out: Path, home: Path | None, as_json: bool) -> None:
+    """Write all records, or those of some studies, into one archive for another home.
+
+    It holds every run that ended with its configs, numbers and artifacts, and the checksum of every file; no data sets
+    and no checkpoints.
+    """
+    from dataclasses import asdict
+
+    from study.archive import export
+    from study.cli.options import studies as studies_of
+
+    names = tuple(dict.fromkeys(each for name in studies for each in studies_of(name)))
+    done = export(Home.locate(home), out, names)
+    if as_json:
+        print_json(asdict(done))
+        return
+    left = f"; {done.left_out} runs left out (not ended, or second of their trial)" if done.left_out else ""
+    click.echo(f"{done.path}: {done.trials} trial runs of {', '.join(done.studies) or 'no study'}{left}")
+
+
+@click.command("import", epilog=example("mtl-study import ours.zip", "mtl-study import ours.zip --check --home mine"))
+@click.argument("archive", type=click.Path(path_type=Path))
+@click.option("--check", is_flag=True, help="Check the archive and say what would be taken. Writes nothing.")
+@home_option
+@json_option
+def import_command(archive: Path, check: bool, home: Path | None, as_json: bool) -> int:
+    """Merge an archive's records into this home, by trial key.
+
+    What is finished here stays as it is. Exit code 1 where a trial has one result here and another there: nothing of
+    that trial is taken.
+    """
+    from study.archive import import_archive
+
+    done = import_archive(Home.locate(home), archive, dry=check)
+    if as_json:
+        print_json(done.to_dict())
+    else:
+        verb = "would be taken" if check else "taken"
+        click.echo(
+            f"{verb}: {done.trials} finished trials, {done.others} other runs, {done.studies} plans of studies; "
+            f"{done.present} were here already"
+        )
+        for conflict in done.conflicts[:_MOST_CONFLICTS]:
+            click.echo(f"conflict: {conflict}", err=True)
+        if len(done.conflicts) > _MOST_CONFLICTS:
+            click.echo(f"and {len(done.conflicts) - _MOST_CONFLICTS} conflicts more (--json has all)", err=True)
+    return FAILURES if done.conflicts else 0
