@@ -76,6 +76,9 @@ class TrainConfig(Settings):
     """Torch threads on a CPU. Part of the trial: the order of summation, and so the last bits, depend on it."""
     data_order: Literal["seed", "fixed"] = "seed"
     """``seed``: shuffled by the trial's seed. ``fixed``: every seed sees the same order, as the released code does."""
+    loss_limit: float | None = Field(default=None, gt=0)
+    """A trial of which a task's loss is above this in any iteration ends as diverged there; ``null`` takes every
+    finite loss. On a GPU, each iteration then waits for its losses."""
 
 
 class RecordConfig(Settings):

@@ -36,20 +36,22 @@ class StoreError(UserError):
 
 
 class Diverged(Exception):  # noqa: N818 - an outcome of training, not a mistake of the user
-    """Training left the finite numbers. Not retried: the same trial would do the same again.
+    """Training left the finite numbers, or a limit. Not retried: the same trial would do the same again.
 
     Args:
         what: what is not finite.
         iteration: the last one done, counted from 0.
+        how: what is wrong with it.
     """
 
-    def __init__(self, what: str, iteration: int) -> None:
-        super().__init__(what, iteration)
+    def __init__(self, what: str, iteration: int, how: str = "is not finite") -> None:
+        super().__init__(what, iteration, how)
         self.what = what
         self.iteration = iteration
+        self.how = how
 
     def __str__(self) -> str:
-        return f"diverged by iteration {self.iteration}: {self.what} is not finite"
+        return f"diverged by iteration {self.iteration}: {self.what} {self.how}"
 
 
 def unknown(kind: str, name: object, allowed: Iterable[str]) -> str:

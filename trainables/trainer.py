@@ -146,7 +146,7 @@ class Trainer:
         Where it stops changes no result.
 
         Raises:
-            Diverged: a loss, a parameter or a prediction is not finite.
+            Diverged: a loss, a parameter or a prediction is not finite, or a loss above ``train.loss_limit``.
         """
         started, first = time.monotonic(), self.iteration
         with self.random.active(), self._deterministic():
@@ -186,12 +186,24 @@ class Trainer:
         window = self.history.add(self.iteration, log)
         if window is None and self.progress >= 1.0:
             window = self.history.close_window(self.iteration, log)
-        # Reading a loss waits for the device, so on a GPU only the windows' means are looked at.
-        seen = log.losses if self.device.type == "cpu" else window
-        if seen is not None and not bool(torch.isfinite(seen).all()):
-            bad = [task.name for task, value in zip(self.tasks, seen.tolist(), strict=True) if not math.isfinite(value)]
-            raise Diverged(f"the loss of {', '.join(bad)}", self.iteration - 1)
+        self._check_losses(log.losses, window)
         self.seconds += time.perf_counter() - started
+
+    def _check_losses(self, losses: Tensor, window: Tensor | None) -> None:
+        """Raise :class:`Diverged` where a loss is not finite, or above the limit."""
+        limit = self.config.train.loss_limit
+        # Reading a loss waits for the device, so on a GPU only the windows' means are looked at; but how long a window
+        # is must not decide which trial is within its limit.
+        seen = losses if self.device.type == "cpu" or limit is not None else window
+        if seen is None:
+            return
+        values = {task.name: value for task, value in zip(self.tasks, seen.tolist(), strict=True)}
+        if bad := [name for name, value in values.items() if not math.isfinite(value)]:
+            raise Diverged(f"the loss of {', '.join(bad)}", self.iteration - 1)
+        if limit is not None and (high := [name for name, value in values.items() if value > limit]):
+            raise Diverged(
+                f"the loss of {', '.join(high)}", self.iteration - 1, f"is above train.loss_limit ({limit:g})"
+            )
 
     def _finish(self) -> None:
         for name, parameter in self.network.named_parameters():

@@ -251,6 +251,29 @@ def test_divergence_in_the_last_step_is_found(tiny: dict[str, Any], data_root: P
         trainer.advance()
 
 
+def test_a_loss_above_the_limit_is_divergence_and_one_below_it_is_not(tiny: dict[str, Any], data_root: Path) -> None:
+    free = make(tiny, data_root)
+    losses: list[list[float]] = []
+    add = free.history.add
+    free.history.add = lambda iteration, log: (losses.append(log.losses.tolist()), add(iteration, log))[1]  # type: ignore[method-assign]
+    free.advance()
+    highest = np.array(losses).max(axis=1)
+    limit = float(np.sort(highest)[-2])  # One iteration is above it.
+    worst = int(highest.argmax())
+    tasks = ", ".join(task.name for task, value in zip(free.tasks, losses[worst], strict=True) if value > limit)
+    limited = make(tiny, data_root, train={"loss_limit": limit})
+    with pytest.raises(Diverged) as caught:
+        limited.advance()
+    said = f"diverged by iteration {worst}: the loss of {tasks} is above train.loss_limit ({limit:g})"
+    assert str(caught.value) == said
+    assert (caught.value.iteration, limited.iteration, limited.done) == (worst, worst + 1, False)
+    within = make(tiny, data_root, train={"loss_limit": float(highest.max())})
+    within.advance()
+    assert within.done
+    for name, value in free.network.state_dict().items():
+        assert torch.equal(value, within.network.state_dict()[name])
+
+
 def test_a_state_of_another_config_is_refused(tiny: dict[str, Any], data_root: Path) -> None:
     state = make(tiny, data_root).state_dict()
     with pytest.raises(CheckpointError, match="the checkpoint is of trial"):
