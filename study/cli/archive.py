@@ -49,7 +49,7 @@ def import_command(archive: Path, check: bool, home: Path | None, as_json: bool)
     What is finished here stays as it is. Exit code 1 where a trial has one result here and another there: nothing of
     that trial is taken.
     """
-    from study.archive import import_archive
+    from study.merge import import_archive
 
     done = import_archive(Home.locate(home), archive, dry=check)
     if as_json:

@@ -23,9 +23,10 @@ from analysis.records import Records
 from analysis.render import render
 from analysis.tables import make_table
 from study import schema
-from study.archive import export, import_archive
+from study.archive import export
 from study.cli import run
 from study.home import Home
+from study.merge import import_archive
 from study.parcel import Limits, check_name, opened, written
 from study.portable import ExperimentRecord, encode, load_record
 from trainables.errors import StoreError
