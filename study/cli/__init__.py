@@ -11,7 +11,18 @@ import click
 
 from study import environment
 from study.addresses import mask
-from study.cli import archive, cluster, data, explaining, keeping, reading, running, search_reading, searching
+from study.cli import (
+    archive,
+    cluster,
+    data,
+    explaining,
+    keeping,
+    reading,
+    running,
+    schemas,
+    search_reading,
+    searching,
+)
 from study.cli.options import INTERRUPTED, USER_ERROR, example
 from study.faults import store_trouble
 from trainables.errors import ConfigError, UserError, unknown
@@ -93,5 +104,6 @@ for _command in (
     keeping.doctor,
     archive.export_command,
     archive.import_command,
+    schemas.schema,
 ):
     main.add_command(_command)
