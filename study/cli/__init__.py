@@ -17,6 +17,7 @@ from study.cli import (
     data,
     explaining,
     keeping,
+    making,
     reading,
     running,
     schemas,
@@ -104,6 +105,7 @@ for _command in (
     keeping.doctor,
     archive.export_command,
     archive.import_command,
+    making.new,
     schemas.schema,
 ):
     main.add_command(_command)
