@@ -105,6 +105,7 @@ for _command in (
     keeping.doctor,
     archive.export_command,
     archive.import_command,
+    archive.gc_command,
     making.new,
     schemas.schema,
 ):

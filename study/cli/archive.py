@@ -65,3 +65,45 @@ def import_command(archive: Path, check: bool, home: Path | None, as_json: bool)
         if len(done.conflicts) > _MOST_CONFLICTS:
             click.echo(f"and {len(done.conflicts) - _MOST_CONFLICTS} conflicts more (--json has all)", err=True)
     return FAILURES if done.conflicts else 0
+
+
+@click.command("gc", epilog=example("mtl-study gc", "mtl-study gc --yes --home mtl-study-home"))
+@click.option("--yes", is_flag=True, help="Delete it. Without this, nothing is deleted.")
+@home_option
+@json_option
+def gc_command(yes: bool, home: Path | None, as_json: bool) -> None:
+    """Show what the home holds that nothing needs any more, and how much room it takes; with --yes, delete it.
+
+    Records, reports and checkpoints that a trial can go on from are never among it.
+    """
+    from rich.table import Table
+
+    from study.cli.options import screen
+    from study.gc import collect, look
+
+    where = Home.locate(home)
+    found = collect(where) if yes else look(where)
+    if as_json:
+        kinds = [garbage.to_dict() for garbage in found.garbage]
+        print_json({"deleted": yes, "bytes": found.bytes, "drivers": found.drivers, "garbage": kinds})
+        return
+    if found.drivers:
+        click.echo(f"{found.drivers} runs seem to be going on: scratch, data and half-written files are left", err=True)
+    if not found.garbage:
+        click.echo("nothing to delete")
+        return
+    table = Table("what", "pieces", "size", "why", box=None, padding=(0, 2, 0, 0))
+    for garbage in found.garbage:
+        table.add_row(garbage.kind, str(len(garbage.paths)), size(garbage.bytes), garbage.why)
+    screen().print(table)
+    click.echo(f"{size(found.bytes)} freed" if yes else f"{size(found.bytes)} can be freed: mtl-study gc --yes")
+
+
+def size(count: int) -> str:
+    """Bytes as people read them: ``12 B``, ``3.4 MiB``."""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TiB"
