@@ -7,12 +7,17 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from benchmarks.bulk import BulkStore
+
+if TYPE_CHECKING:
+    from analysis.records import Records
+    from analysis.store import Store
 
 LIMIT = 5.0
 """Seconds that each is to stay under, loading aside."""
@@ -52,17 +57,15 @@ def _everything(home: Path, studies: list[str], only: list[str]) -> Iterator[tup
     from analysis.claims import CLAIMS, Criteria, Evidence, judge
     from analysis.figures import FIGURES, FigureKind, canvas
     from analysis.figures.shelf import Shelf
-    from analysis.records import Records
-    from analysis.render import render
     from analysis.store import Store
-    from analysis.tables import make_table, rows_table
+    from analysis.tables import rows_table
     from study import schema
 
     store = Store(home)
     yield "load runs", lambda: store.runs(list(store.experiments().values()), schema.TRIAL_RUN)
     loaded: dict[str, Records] = {}
     for study in studies:
-        yield f"load {study}", lambda study=study: loaded.__setitem__(study, Records.read(store, study))
+        yield f"load {study}", partial(_load, loaded, store, study)
     evidence = Evidence(loaded[studies[0]].profile, loaded)
     work: dict[str, Callable[[], Any]] = {
         "audit": audit,
@@ -70,7 +73,7 @@ def _everything(home: Path, studies: list[str], only: list[str]) -> Iterator[tup
         "table of any study": lambda: rows_table(loaded[studies[0]]),
     }
     for study, records in loaded.items():
-        work[f"table {study}"] = lambda records=records: render(make_table(records))
+        work[f"table {study}"] = partial(_rendered, records)
     for name, kind in FIGURES.items():
         wanted = kind.studies or ("sensitivity_tune_selective",) if name == "sensitivity" else kind.studies or ("d5",)
         shelf = Shelf(name, home, None, wanted)
@@ -82,6 +85,19 @@ def _everything(home: Path, studies: list[str], only: list[str]) -> Iterator[tup
 
         work[f"figure {name}"] = draw
     yield from ((name, one) for name, one in work.items() if not only or name.startswith(tuple(only)))
+
+
+def _load(loaded: dict[str, Records], store: Store, study: str) -> None:
+    from analysis.records import Records
+
+    loaded[study] = Records.read(store, study)
+
+
+def _rendered(records: Records) -> str:
+    from analysis.render import render
+    from analysis.tables import make_table
+
+    return render(make_table(records))
 
 
 if __name__ == "__main__":

@@ -35,8 +35,10 @@ def sensitivity_figure(shelf: Shelf) -> Figure:
         dots = [gain for _, gain in tried if math.isfinite(gain)]
         marks["one value"] = axes.plot(dots, [place] * len(dots), "o", color=canvas.COLOURS[0], markersize=4)[0]
         if math.isfinite(line["default"]):
-            style = {"color": "white", "markeredgecolor": canvas.COLOURS[1], "markersize": 6}
-            marks["default"] = axes.plot(line["default"], place, "D", zorder=3, **style)[0]
+            ring = canvas.COLOURS[1]
+            marks["default"] = axes.plot(
+                line["default"], place, "D", zorder=3, color="white", markeredgecolor=ring, markersize=6
+            )[0]
         for side, where, shift in (("least", "right", -5), ("most", "left", 5)):
             axes.annotate(
                 canvas.shorten(line[f"{side}_at"], 14),
