@@ -183,7 +183,9 @@ def _run(
     return outcome
 
 
-def task_of(trial: Trial, home: Home, device: str, *, report_evaluations: bool = False) -> TrialTask:
+def task_of(
+    trial: Trial, home: Home, device: str, *, report_evaluations: bool = False, save_evaluations: bool = False
+) -> TrialTask:
     """A trial as an executor takes it."""
     return TrialTask(
         key=trial.key,
@@ -193,6 +195,7 @@ def task_of(trial: Trial, home: Home, device: str, *, report_evaluations: bool =
         device=device,
         label=trial.label,
         report_evaluations=report_evaluations,
+        save_evaluations=save_evaluations,
     )
 
 

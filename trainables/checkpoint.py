@@ -142,6 +142,24 @@ def load(path: Path, *, key: str, device: str | torch.device = "cpu") -> dict[st
         return state
 
 
+def hand_down(source: Path, target: Path, *, parent: str, child: str) -> bool:
+    """Let a trial start from another's checkpoint: one whose config differs only in what comes after it, so that the
+    result is that of training from the beginning. Returns whether there was a sound one.
+
+    Args:
+        source: checkpoint of the other trial.
+        target: where the trial will look for its own.
+        parent: key of the other trial.
+        child: key of the trial.
+    """
+    try:
+        header, state = read_header(source), load(source, key=parent)
+    except (OSError, CheckpointError):
+        return False
+    save(target, {**state, "key": child}, key=child, iteration=header.iteration)
+    return True
+
+
 def remove(path: Path) -> None:
     """Delete a trial's checkpoints and what interrupted writes left of them."""
     path.unlink(missing_ok=True)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SerializeAsAny
+from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator
 
 from trainables.data import DATA_SETS
 from trainables.data.base import DataConfig, DataSet
@@ -54,11 +55,21 @@ class OptimConfig(Settings):
     in it."""
     power: float = Field(default=0.9, ge=0)
     """Exponent of the polynomial decay."""
+    lr_steps: tuple[tuple[Annotated[int, Field(ge=0)], Annotated[float, Field(gt=0)]], ...] = ()
+    """Pairs of an iteration and a factor, in order: from that iteration on, the learning rate of the schedule is
+    multiplied by the factor. What a population based search of schedules finds is written here."""
     clip_norm: float | None = Field(default=None, gt=0)
     """Largest norm of the gradient of one optimizer step over all parameters that have one; ``null`` clips nothing."""
     head_lr_scale: Annotated[float, Field(gt=0)] | Literal["tasks"] = 1.0
     """Factor on the decoders' learning rate; ``tasks`` is the number of tasks, which the released configs set for the
     proposed method alone."""
+
+    @field_validator("lr_steps")
+    @classmethod
+    def _in_order(cls, steps: tuple[tuple[int, float], ...]) -> tuple[tuple[int, float], ...]:
+        if any(later[0] <= earlier[0] for earlier, later in pairwise(steps)):
+            raise ValueError("iterations that grow are wanted")
+        return steps
 
 
 class TrainConfig(Settings):

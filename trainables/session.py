@@ -39,6 +39,9 @@ class TrialTask:
         device: ``cpu`` or ``cuda``.
         label: what people call the cell.
         report_evaluations: whether a chunk ends with every evaluation, so that the trial can be stopped there.
+        save_evaluations: whether a checkpoint is left at each of them, so that it can go on from there. A trial that
+            does go on reports where it stands before it trains: its driver may not have heard of that.
+        cores: of the worker's machine that are this trial's share; ``None`` for all. Changes no result.
     """
 
     key: str
@@ -48,6 +51,8 @@ class TrialTask:
     device: str = "cpu"
     label: str = ""
     report_evaluations: bool = False
+    save_evaluations: bool = False
+    cores: int | None = None
 
 
 @dataclass
@@ -100,7 +105,7 @@ class Session:
 
     def __init__(self, task: TrialTask, checkpoint_seconds: float = 30.0) -> None:
         self.task = task
-        self.trainer = Trainer(load_trial(task.config), Path(task.data_root), task.device)
+        self.trainer = Trainer(load_trial(task.config), Path(task.data_root), task.device, task.cores)
         if self.trainer.key != task.key:
             raise CheckpointError(
                 f"this worker computes the key {self.trainer.key[:12]} for trial {task.key[:12]}: "
@@ -109,6 +114,7 @@ class Session:
         self._checkpoint_seconds = checkpoint_seconds
         self._saved_at = time.monotonic()
         self._first = True
+        self._resumed = False
         if task.checkpoint and Path(task.checkpoint).exists():
             self._resume(Path(task.checkpoint))
 
@@ -118,6 +124,7 @@ class Session:
             raise CheckpointError(f"{path}: is of trial {header.key[:12]}, this config is trial {self.task.key[:12]}")
         try:
             self.trainer.load_state_dict(checkpoint.load(path, key=self.task.key, device=self.trainer.device))
+            self._resumed = True
         except CheckpointError as error:
             logger.warning("%s; starting the trial over", error)
 
@@ -125,7 +132,8 @@ class Session:
         """Train for about ``seconds`` (at least one iteration) and report."""
         diverged = None
         try:
-            self.trainer.advance(seconds=seconds, to_evaluation=self.task.report_evaluations)
+            if not (self._first and self._resumed and self.task.save_evaluations):
+                self.trainer.advance(seconds=seconds, to_evaluation=self.task.report_evaluations)
         except Diverged as error:
             diverged = str(error)
         trainer = self.trainer
@@ -143,7 +151,9 @@ class Session:
             worker=self._worker(),
         )
         self._first = False
-        if not over and time.monotonic() - self._saved_at >= self._checkpoint_seconds:
+        evaluated = any(p.step == report.iteration and p.name.startswith("val/") for p in report.points)
+        due = time.monotonic() - self._saved_at >= self._checkpoint_seconds
+        if not over and (due or (evaluated and self.task.save_evaluations)):
             self.save()
             report.saved = self.task.checkpoint is not None
         return report

@@ -12,6 +12,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
 import optuna
@@ -73,8 +74,19 @@ Lookup = Callable[[str], Past | None]
 """Trial key to what the records hold of it."""
 
 
+class Decision(Enum):
+    """What becomes of a trial after an evaluation."""
+
+    GO = "go"
+    STOP = "stop"
+    PAUSE = "pause"
+    """It goes on later, from a checkpoint of this evaluation."""
+
+
 @dataclass
-class _Open:
+class Open:
+    """A trial that was given out, or will be, and has not ended."""
+
     trial: Trial
     optuna: optuna.Trial
     reported: set[int]
@@ -83,6 +95,8 @@ class _Open:
     run_id: str = ""
     judgement: Judgement | None = None
     seen: int = 0
+    inherited: dict[str, float] = field(default_factory=dict)
+    """Costs of the trial it was started from, up to there."""
 
 
 class Contest:
@@ -98,6 +112,9 @@ class Contest:
         objective: turns metrics into values.
         lookup: finds trials that need not be trained.
     """
+
+    pauses = False
+    """Whether trials are paused, for which they leave a checkpoint at every evaluation."""
 
     def __init__(
         self,
@@ -124,7 +141,7 @@ class Contest:
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                 self._study.set_metric_names(list(objective.names))
         self._points = self._enumeration()
-        self._open: dict[str, _Open] = {}
+        self._open: dict[str, Open] = {}
         self._resumed: deque[Trial] = deque()
         self.exhausted = False
         self._enqueue()
@@ -227,7 +244,7 @@ class Contest:
             self._count_repeat(trial.key)
             return None
         self._label(asked, ordinal, point, trial.key)
-        entry = self._open[trial.key] = _Open(trial, asked, set())
+        entry = self._open[trial.key] = Open(trial, asked, set())
         if self._settled(entry):
             return None
         return trial
@@ -242,7 +259,7 @@ class Contest:
         twin = self._open[key].optuna
         twin.set_user_attr(REPEATS, int(twin.user_attrs.get(REPEATS, 0)) + 1)
 
-    def _settled(self, entry: _Open) -> bool:
+    def _settled(self, entry: Open) -> bool:
         """Whether the trial was made before, here or in any study, so that its outcome is known."""
         for earlier in self.trials():
             same = earlier.user_attrs.get(TRIAL_KEY) == entry.trial.key and earlier.number != entry.optuna.number
@@ -267,7 +284,7 @@ class Contest:
             self._end(entry, past.status, "")
         return True
 
-    def _repeat(self, entry: _Open, earlier: FrozenTrial) -> None:
+    def _repeat(self, entry: Open, earlier: FrozenTrial) -> None:
         """Give a trial the outcome of its twin; it cost nothing."""
         for step, value in earlier.intermediate_values.items():
             entry.optuna.report(value, step)
@@ -282,11 +299,11 @@ class Contest:
 
     # ---- being told ------------------------------------------------------------------------------
 
-    def take(self, report: Report) -> tuple[bool, list[CurvePoint]]:
+    def take(self, report: Report) -> tuple[Decision, list[CurvePoint]]:
         """Take in a report of a running trial.
 
         Returns:
-            Whether the trial is to be stopped, and what its judgements add to the records.
+            What becomes of the trial, and what its judgements add to the records.
         """
         entry = self._open[report.key]
         entry.costs = dict(report.costs)
@@ -311,7 +328,7 @@ class Contest:
                 for name, value in zip(self.objective.names, judgement.values, strict=True)
             ]
         prunable = judged and not report.over and len(self.objective.names) == 1
-        return prunable and entry.optuna.should_prune(), curve
+        return (Decision.STOP if prunable and entry.optuna.should_prune() else Decision.GO), curve
 
     def finish(self, report: Report, run_id: str) -> None:
         """A trial's last report is recorded."""
@@ -342,11 +359,19 @@ class Contest:
         """A trial failed, after its retries."""
         self._end(self._open[key], schema.FAILED, reason)
 
+    def replaced(self) -> list[tuple[str, str, str]]:
+        """Trials that ended since the last call while they were paused: key, run, and why. Nothing here pauses one."""
+        return []
+
+    def pause(self, key: str, run_id: str) -> None:
+        """A trial was paused at :attr:`Decision.PAUSE`, and is recorded so far. Nothing here pauses one."""
+        raise NotImplementedError
+
     def release(self, key: str) -> None:
         """A trial was interrupted; it stays running in the storage and is given out again by the next run."""
         del self._open[key]
 
-    def _diverged(self, entry: _Open, reason: str) -> None:
+    def _diverged(self, entry: Open, reason: str) -> None:
         values = self.objective.worst(entry.trial.config, entry.costs)
         if len(values) == 1:
             # Optuna takes a stopped trial's last value for its worth. No trial's is lower.
@@ -355,12 +380,12 @@ class Contest:
             entry.optuna.report(values[0], max(entry.reported, default=0) + 1)
         self._end(entry, schema.DIVERGED, reason, values)
 
-    def _end(self, entry: _Open, status: str, reason: str, values: Sequence[float] | None = None) -> None:
+    def _end(self, entry: Open, status: str, reason: str, values: Sequence[float] | None = None) -> None:
         attributes: dict[str, Any] = {
             STATUS: status,
             RUN_ID: entry.run_id,
-            PASSES: float(entry.costs.get("trunk_passes", 0.0)),
-            SECONDS: float(entry.costs.get("seconds", 0.0)),
+            PASSES: entry.costs.get("trunk_passes", 0.0) - entry.inherited.get("trunk_passes", 0.0),
+            SECONDS: entry.costs.get("seconds", 0.0) - entry.inherited.get("seconds", 0.0),
         }
         if reason:
             attributes[REASON] = reason
@@ -438,7 +463,7 @@ class Contest:
                     self._study.enqueue_trial(fixed)
                 continue
             trial = self.contender.trial(json.loads(frozen.user_attrs[POINT]), frozen.number)
-            entry = self._open[trial.key] = _Open(trial, again, set(frozen.intermediate_values))
+            entry = self._open[trial.key] = Open(trial, again, set(frozen.intermediate_values))
             if not self._settled(entry):
                 self._resumed.append(trial)
 

@@ -18,11 +18,12 @@ from study.executors import Executor, ExecutorSettings, Failure, Verdict, make_e
 from study.home import Home
 from study.plan import Trial
 from study.runner import Outcome, check_checkpoints, prepare_data, resolve_device, run_study, task_of
-from study.search.contest import Contest
+from study.search.contest import Contest, Decision
 from study.search.limits import Limits, Patience
 from study.search.objective import Gain, Objective
 from study.search.past import PastTrials
 from study.search.plan import SearchPlan
+from study.search.population import Population
 from study.search.storage import open_storage
 from study.search.view import SearchView
 from study.tracking import Tracker, finished_runs, open_client
@@ -168,7 +169,11 @@ class _Search:
         self._contests = []
         for contender in plan.contenders:
             objective = Objective(plan.spec.objective, gain, tasks_of(contender.config), baseline)
-            contest = Contest(contender, plan.spec, storage, objective, self._past)
+            contest = (
+                Population(contender, plan.spec, storage, objective, self._past, self._hand_down)
+                if plan.spec.sampler.name == "pbt"
+                else Contest(contender, plan.spec, storage, objective, self._past)
+            )
             for point in options.points.get(contender.id, ()):
                 contest.enqueue(point)
             self._contests.append(contest)
@@ -210,6 +215,14 @@ class _Search:
         finally:
             tracker.close(status, reason)
 
+    def _close_replaced(self, contest: Contest) -> None:
+        for key, run_id, reason in contest.replaced():
+            self._tracker.custody.end(run_id, schema.PRUNED, "FINISHED", reason)
+            checkpoint.remove(self._home.checkpoint(key))
+
+    def _hand_down(self, parent: str, child: str) -> None:
+        checkpoint.hand_down(self._home.checkpoint(parent), self._home.checkpoint(child), parent=parent, child=child)
+
     # ---- the executor's source -------------------------------------------------------------------
 
     def next(self) -> TrialTask | None:
@@ -239,7 +252,7 @@ class _Search:
         check_checkpoints([trial], self._home)
         self._given[trial.key] = (contest, trial)
         self._running.add(trial.key)
-        return task_of(trial, self._home, self._device, report_evaluations=True)
+        return task_of(trial, self._home, self._device, report_evaluations=True, save_evaluations=contest.pauses)
 
     def on_event(self, event: Report | Failure) -> Verdict:
         contest, trial = self._given[event.key]
@@ -253,15 +266,22 @@ class _Search:
             contest.fail(event.key, event.reason)
             self._outcome.failures.append((trial.label, event.reason))
             return self._ended(contest, event)
-        stop, curve = contest.take(event)
+        decision, curve = contest.take(event)
         run_id = self._tracker.log(trial, event, curve)
         if event.over:
             contest.finish(event, run_id)
             return self._ended(contest, event)
-        if stop:
+        if decision is Decision.STOP:
             self._tracker.prune(trial, contest.why_stopped(event.key))
             contest.stop(event.key, run_id)
             return self._ended(contest, event)
+        if decision is Decision.PAUSE:
+            self._tracker.suspend(trial, "waits for the rest of its generation")
+            contest.pause(event.key, run_id)
+            self._running.discard(event.key)
+            self._close_replaced(contest)
+            self._view.refresh(contest)
+            return Verdict.STOP
         if self._patience.suspending and event.saved:
             self._tracker.suspend(trial, "stopped by the user")
             contest.release(event.key)
@@ -274,6 +294,7 @@ class _Search:
         if isinstance(event, Report):
             self._patience.used(event.costs["seconds"])
             checkpoint.remove(self._home.checkpoint(event.key))
+        self._close_replaced(contest)
         self._view.refresh(contest)
         return Verdict.STOP
 

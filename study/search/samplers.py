@@ -62,7 +62,7 @@ def make_sampler(config: SamplerConfig, ordinal: int) -> optuna.samplers.BaseSam
                     independent_sampler=optuna.samplers.RandomSampler(seed=seed),
                     warn_independent_sampling=False,
                 )
-            case "random" | "grid" | "brute_force":
+            case "random" | "grid" | "brute_force" | "pbt":
                 return optuna.samplers.RandomSampler(seed=seed)
 
 

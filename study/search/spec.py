@@ -16,7 +16,7 @@ from trainables.errors import ConfigError, unknown
 from trainables.presets import merge
 from trainables.settings import Settings, parse_yaml
 
-SamplerName = Literal["tpe", "gp", "cmaes", "nsga2", "nsga3", "random", "qmc", "grid", "brute_force"]
+SamplerName = Literal["tpe", "gp", "cmaes", "nsga2", "nsga3", "random", "qmc", "grid", "brute_force", "pbt"]
 PrunerName = Literal["none", "asha", "hyperband", "median", "patient"]
 
 
@@ -26,13 +26,13 @@ class SamplerConfig(Settings):
     name: SamplerName = "tpe"
     """``tpe`` (multivariate, conditional spaces as groups), ``gp``, ``cmaes``, ``nsga2``, ``nsga3``, ``random``,
     ``qmc`` (Sobol), ``grid`` (``counts`` values of each range), ``brute_force`` (every point of a finite space, in
-    random order)."""
+    random order), ``pbt`` (population based training of the learning-rate schedule; Jaderberg et al., 2017)."""
     seed: int = Field(default=0, ge=0, lt=2**31)
     """Of its draws."""
     startup: int = Field(default=10, ge=0)
     """Trials proposed at random before ``tpe``, ``gp`` and ``cmaes`` learn from them."""
     population: int = Field(default=20, ge=2)
-    """Trials of a generation of ``nsga2`` and ``nsga3``."""
+    """Trials of a generation of ``nsga2`` and ``nsga3``; members of a ``pbt``, whatever the budget of trials."""
     counts: int = Field(default=5, ge=2)
     """Values of each range in a ``grid``."""
 
@@ -143,6 +143,11 @@ class SearchSpec(Settings):
         for index, name in enumerate(ids):
             if name in ids[:index]:
                 raise ValueError(f"contenders.{index}.id: '{name}' is taken by another contender")
+        if self.sampler.name == "pbt" and (self.pruner.name != "none" or not self.objective.single):
+            raise ValueError(
+                "sampler.name: 'pbt' ranks its members by Delta_m and stops the worst itself "
+                "(wanted: pruner none, objective delta_m)"
+            )
         if not self.objective.single and self.pruner.name != "none":
             raise ValueError(
                 f"pruner.name: '{self.pruner.name}' orders trials by one number, objective '{self.objective.name}' "

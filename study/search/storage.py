@@ -4,20 +4,40 @@ from __future__ import annotations
 
 import os
 import warnings
+from typing import Any
 
 import optuna
 
-from study.addresses import mask
+from study.addresses import mask, sql_url
 from study.home import Home
+from study.store import exclusive
 from trainables.errors import StoreError
 
+_SCHEMA = "mtl_study_optuna"
 VARIABLE = "MTL_STUDY_OPTUNA"
 """Names the storage where ``--storage`` does not; the place for a URL with a password in it."""
 
 
 def storage_url(home: Home, given: str | None = None) -> str:
-    """The storage named, or the environment's, or the home's own file."""
-    return given or os.environ.get(VARIABLE) or f"sqlite:///{home.path / 'optuna.db'}"
+    """The storage named, or the environment's, or the database of the records where that is PostgreSQL, or the home's
+    own file."""
+    named = given or os.environ.get(VARIABLE)
+    if named:
+        return sql_url(named)
+    if home.embedded or home.served:
+        return f"sqlite:///{home.path / 'optuna.db'}"
+    return _in_schema(home.tracking_uri)
+
+
+def _in_schema(url: str) -> str:
+    """In a schema of its own: MLflow's tables and Optuna's have names in common."""
+    from sqlalchemy import make_url
+
+    parsed = make_url(url)
+    options = parsed.query.get("options", "")
+    before = options if isinstance(options, str) else " ".join(options)
+    changed = parsed.update_query_dict({"options": f"{before} -csearch_path={_SCHEMA}".strip()})
+    return changed.render_as_string(hide_password=False)
 
 
 def open_storage(home: Home, given: str | None = None) -> optuna.storages.BaseStorage:
@@ -35,6 +55,11 @@ def open_storage(home: Home, given: str | None = None) -> optuna.storages.BaseSt
     url = storage_url(home, given)
     home.require()
     try:
+        if not (given or os.environ.get(VARIABLE) or home.embedded or home.served):
+            # Of two drivers that make the tables at once, one fails.
+            with exclusive(home):
+                _make_schema(url)
+                return optuna.storages.RDBStorage(url, engine_kwargs=_engine(url))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             if url.startswith("journal:"):
@@ -46,6 +71,14 @@ def open_storage(home: Home, given: str | None = None) -> optuna.storages.BaseSt
         raise StoreError(f"search storage {mask(url)}: cannot be opened: {mask(first)}") from None
 
 
-def _engine(url: str) -> dict[str, object]:
+def _make_schema(url: str) -> None:
+    from sqlalchemy import create_engine, text
+    from sqlalchemy.pool import NullPool
+
+    with create_engine(url, poolclass=NullPool, connect_args={"connect_timeout": 10}).begin() as connection:
+        connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {_SCHEMA}"))
+
+
+def _engine(url: str) -> dict[str, Any]:
     # Wait for another process's write instead of failing at once.
     return {"connect_args": {"timeout": 20}} if url.startswith("sqlite:") else {"pool_pre_ping": True}

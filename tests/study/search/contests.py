@@ -9,7 +9,7 @@ from typing import Any
 from analysis.delta_m import delta_m
 from study import schema
 from study.plan import Trial
-from study.search.contest import Contest, Lookup
+from study.search.contest import Contest, Decision, Lookup
 from study.search.objective import Objective
 from study.search.plan import SearchPlan
 from study.search.spec import SearchSpec
@@ -77,10 +77,10 @@ def play(contest: Contest, answer: Answer = bowl) -> list[Trial]:
     while (trial := contest.next()) is not None:
         played.append(trial)
         for report in reports(trial, answer):
-            stop, _ = contest.take(report)
+            decision, _ = contest.take(report)
             if report.over:
                 contest.finish(report, "run")
-            elif stop:
+            elif decision is Decision.STOP:
                 contest.stop(trial.key, "run")
                 break
     return played

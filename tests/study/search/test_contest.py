@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 
 from study import schema
 from study.plan import Trial
-from study.search.contest import DELTA_M, ORDINAL, PASSES, POINT, STATUS, TRIAL_KEY, Contest, Past
+from study.search.contest import DELTA_M, ORDINAL, PASSES, POINT, STATUS, TRIAL_KEY, Contest, Decision, Past
 from study.search.plan import plan_search
 from study.search.spec import SearchSpec
 from trainables.errors import ConfigError
@@ -110,11 +110,11 @@ def play_until_killed(contest: Contest, generator: random.Random, chance: float)
             return
         perhaps()
         for report in reports(trial, bowl):
-            stop, _ = contest.take(report)
+            decision, _ = contest.take(report)
             perhaps()
             if report.over:
                 contest.finish(report, "run")
-            elif stop:
+            elif decision is Decision.STOP:
                 contest.stop(trial.key, "run")
                 break
 

@@ -162,6 +162,21 @@ def test_interrupted_once_it_finishes_what_runs_and_goes_on_later(calm: Path, tm
     assert len(proposed(home)) == done + 1
 
 
+def test_a_population_trains_every_part_once_and_ends_with_schedules(tmp_path: Path) -> None:
+    text = SPEC.replace("{name: random}", "{name: pbt, population: 4}").replace("evaluations: 9", "evaluations: 3")
+    home = tmp_path / "home"
+    assert run(arguments(write(tmp_path, text), home)) == 0
+    found = proposed(home)
+    assert [status for _, status, _, _ in found].count(schema.VALIDATED) == 4
+    assert [status for _, status, _, _ in found].count(schema.PRUNED) == 2
+    steps = [json.loads(point)["optim.lr_steps"] for point, *_ in found if "lr_steps" in point]
+    assert {step[-1][0] for step in steps} <= {3, 6}  # at the ends of the first two thirds
+    assert len(steps) == 2
+    samples = [run.data.metrics["cost/iterations"] for run in trial_runs(home) if run.info.status == "FINISHED"]
+    assert len(samples) == 6
+    assert not list((home / "checkpoints").rglob("*.ckpt"))
+
+
 @pytest.mark.ray
 def test_the_same_search_on_ray_makes_the_same_trials(calm: Path, tmp_path: Path) -> None:
     spec, home = write(tmp_path), tmp_path / "home"
