@@ -38,12 +38,13 @@ class Trainer:
         config: what to train.
         data_root: folder the data set was prepared in.
         device: ``cpu`` or ``cuda``. Bits are reproducible on a CPU.
+        cores: of this machine that decoding may use; ``None`` for all.
 
     Raises:
         DataError: the data set is missing or damaged.
     """
 
-    def __init__(self, config: TrialConfig, data_root: Path, device: str = "cpu") -> None:
+    def __init__(self, config: TrialConfig, data_root: Path, device: str = "cpu", cores: int | None = None) -> None:
         self.config = config
         self.key = trial_key(config)
         self.device = torch.device(device)
@@ -52,6 +53,7 @@ class Trainer:
         self.tasks = tasks_of(config)
         self._labels = tuple(dict.fromkeys(task.label for task in self.tasks))
         self._data_root = data_root
+        self._cores = cores
         self._splits: dict[str, Split] = {}
         self._train_batches: Loader | None = None
         data_set = data_set_of(config)
@@ -224,6 +226,8 @@ class Trainer:
     def _set_learning_rate(self) -> None:
         optim = self.config.optim
         factor = (1.0 - self.progress) ** optim.power if optim.schedule == "polynomial" else 1.0
+        reached = [step for iteration, step in optim.lr_steps if iteration <= self.iteration]
+        factor *= reached[-1] if reached else 1.0
         for group, base in zip(self.optimizer.param_groups, self._base_lrs, strict=True):
             group["lr"] = base * factor
 
@@ -273,7 +277,7 @@ class Trainer:
     @property
     def _workers(self) -> int:
         """Threads that decode samples."""
-        return workers_for(self.config.loading, decodes=data_set_of(self.config).decodes)
+        return workers_for(self.config.loading, decodes=data_set_of(self.config).decodes, cores=self._cores)
 
     def _to_device(self, batch: Batch) -> Batch:
         images, targets = batch
