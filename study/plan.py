@@ -12,7 +12,7 @@ from search_spaces import apply, axes_from, grid
 from study import schema
 from study.parent import ParentRun
 from study.spec import Row, StudySpec, profile
-from trainables.config import TrialConfig, cell_key, load_trial, tasks_of, trial_key
+from trainables.config import TrialConfig, cell_key, data_set_of, load_trial, tasks_of, trial_key
 from trainables.errors import ConfigError, unknown
 from trainables.presets import merge, set_path
 
@@ -93,7 +93,7 @@ class Plan:
             "about": self.spec.about,
             "profile": self.profile,
             "seeds": list(self.seeds),
-            "data": config.data.to_dict(),
+            "data": _told(config),
             "backbone": config.model.backbone,
             "task_set": config.tasks.set,
             "tasks": [
@@ -122,6 +122,12 @@ class Plan:
         return ParentRun(
             schema.STUDY_RUN, spec.id, spec.title, spec.about, self.profile, schema.PLAN_FILE, self.to_dict()
         )
+
+
+def _told(config: TrialConfig) -> dict[str, Any]:
+    """The fields of the data set, less those that say where it is kept: a folder that moved is the same study."""
+    placing = config.data.canonical().keys() - data_set_of(config).identity(config.data).keys()
+    return {name: None if name in placing else value for name, value in config.data.to_dict().items()}
 
 
 def make_plan(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,14 +116,18 @@ class Feed(Searcher):
         relay: knows which trials run.
         workers: trials at a time; an adaptive source is asked for no more.
         fixed: what every trial's Tune config holds beside the trial.
+        cores: of its machine that are a trial's share.
     """
 
-    def __init__(self, source: Source, relay: Relay, workers: int, fixed: dict[str, Any]) -> None:
+    def __init__(
+        self, source: Source, relay: Relay, workers: int, fixed: dict[str, Any], cores: int | None = None
+    ) -> None:
         super().__init__()
         self._source = source
         self._relay = relay
         self._workers = workers
         self._fixed = fixed
+        self._cores = cores
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune pickles its searcher with the experiment, which is never restored here; a source may hold what cannot
@@ -145,7 +149,7 @@ class Feed(Searcher):
         if task is None:
             return None if running and self._source.adaptive else str(Searcher.FINISHED)
         running.add(task.key)
-        return {"trial": asdict(task), **self._fixed}
+        return {"trial": asdict(replace(task, cores=self._cores)), **self._fixed}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Nothing: the relay and the judge have told the driver."""

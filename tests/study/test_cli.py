@@ -165,6 +165,10 @@ def test_doctor_looks_at_everything(tmp_path: Path, capsys: pytest.CaptureFixtur
         findings
     )
     assert findings["torch"]["level"] == "ok"
+    assert findings["data: scenes"] == {"name": "data: scenes", "level": "ok", "found": "built on first use", "fix": ""}
+    assert findings["data: nyud"]["level"] == "note"
+    assert "data.root" in findings["data: nyud"]["found"]
+    assert "gt_sets" in findings["data: nyud"]["fix"]
     assert findings["weights: vit_base"]["level"] == "note"
     assert "vit_base_patch16_384" in findings["weights: vit_base"]["fix"]
     assert code == (1 if any(f["level"] == "missing" for f in findings.values()) else 0)

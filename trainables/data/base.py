@@ -142,6 +142,12 @@ class DataSet:
         return frozenset()
 
     @classmethod
+    def needs(cls) -> tuple[str, str] | None:
+        """What has to be brought before it can be used on this machine, and how; ``None`` where it is made of
+        nothing, or all is here."""
+        return None
+
+    @classmethod
     def fingerprint(cls, config: DataConfig) -> str:
         """Hex digest of what decides the data's bits, known without building it. Part of every trial key."""
         raise NotImplementedError

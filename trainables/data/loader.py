@@ -32,8 +32,9 @@ class LoadingConfig(Settings):
     """How samples are brought from disk. Changes no result, so it is no part of the trial key."""
 
     workers: int | None = Field(default=None, ge=0, le=256)
-    """Threads that decode samples; 0 decodes between the iterations. ``null``: one for each core, at most 8, for data
-    that is decoded from files, and 0 for data that only has to be copied from memory."""
+    """Threads that decode samples; 0 decodes between the iterations. ``null``: for data that is decoded from
+    files, one for each core that is the trial's share of its machine, at most 8; 0 for data that only has to be copied
+    from memory."""
     prefetch: int = Field(default=2, ge=1, le=64)
     """Batches decoded ahead."""
     cache: bool = False
@@ -151,17 +152,22 @@ def join(parts: Sequence[Batch]) -> Batch:
     )
 
 
-def workers_for(config: LoadingConfig, *, decodes: bool) -> int:
+def workers_for(config: LoadingConfig, *, decodes: bool, cores: int | None = None) -> int:
     """The number of threads a config asks for.
 
     Args:
         config: of the loading.
         decodes: whether the data set's samples are decoded from files.
+        cores: that the trial may use; ``None`` for all of this machine.
     """
     if config.workers is not None:
         return config.workers
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-    return min(cores, MOST_WORKERS) if decodes else 0
+    return min(cores or usable_cores(), MOST_WORKERS) if decodes else 0
 
 
-__all__ = ["Batch", "Loader", "LoadingConfig", "Order", "join", "sample_seeds", "workers_for"]
+def usable_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
+__all__ = ["Batch", "Loader", "LoadingConfig", "Order", "join", "sample_seeds", "usable_cores", "workers_for"]

@@ -142,4 +142,7 @@ def test_data_in_memory_is_loaded_without_threads_unless_asked_for() -> None:
     assert workers_for(LoadingConfig(), decodes=False) == 0
     assert 1 <= workers_for(LoadingConfig(), decodes=True) <= 8
     assert workers_for(LoadingConfig(workers=0), decodes=True) == 0
+    assert [workers_for(LoadingConfig(), decodes=True, cores=cores) for cores in (1, 3, 64)] == [1, 3, 8]
+    assert workers_for(LoadingConfig(), decodes=False, cores=4) == 0
+    assert workers_for(LoadingConfig(workers=5), decodes=True, cores=2) == 5
     assert workers_for(LoadingConfig(workers=3), decodes=False) == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from ondisk_fixtures import write_nyud, write_pascal
 from study.plan import make_plan
 from study.spec import load_spec
 from trainables.config import load_trial, trial_key
+from trainables.data.loader import LoadingConfig
 from trainables.data.ondisk import forget
 from trainables.presets import merge
+from trainables.session import Session, TrialTask
 from trainables.trainer import Trainer
 
 SIZES = {"nyud": [48, 64], "pascal_context": [64, 64]}
@@ -139,3 +142,28 @@ def test_a_profile_of_another_data_set_takes_the_folder(folders: dict[str, Path]
     config = plan.trials[0].config
     assert config.data.to_dict()["root"] == str(folders["nyud"])
     assert len({trial.key for trial in plan.trials}) == len(plan.trials) == 17
+
+
+def test_a_folder_that_moved_is_the_same_plan(folders: dict[str, Path], tmp_path: Path) -> None:
+    write_nyud(tmp_path / "moved")
+    forget()
+    here, there = (
+        make_plan(
+            load_spec("table3_nyud"),
+            "smoke",
+            overrides={"data.name": "nyud", "data.root": str(root), "data.image_size": [48, 64]},
+        ).to_dict()
+        for root in (folders["nyud"], tmp_path / "moved")
+    )
+    assert here == there
+    assert here["data"]["root"] is None
+    assert here["data"]["image_size"] == [48, 64]
+
+
+def test_decoding_takes_the_trials_share_of_the_cores(folders: dict[str, Path], tmp_path: Path) -> None:
+    config = trainer(folders, tmp_path).config
+    task = TrialTask(trial_key(config), config.to_dict(), str(tmp_path), cores=3)
+    assert Session(task).trainer._workers == 3
+    own = config.model_copy(update={"loading": LoadingConfig(workers=0)})
+    assert trial_key(own) == task.key
+    assert Session(replace(task, config=own.to_dict())).trainer._workers == 0

