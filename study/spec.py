@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,20 @@ from pydantic import Field
 
 from trainables.errors import ConfigError, unknown
 from trainables.presets import merge
+from trainables.registry import Registry
 from trainables.settings import Settings, parse_yaml
 
 MOST_SEEDS = 1000
+
+STUDIES: Registry[Traversable] = Registry(
+    "study",
+    "mtl_study.studies",
+    lambda name, entry: "" if hasattr(entry, "read_text") else "the path of a YAML file is wanted",
+)
+"""Studies by id, each a YAML file."""
+for _entry in (files("study") / "specs").iterdir():
+    if _entry.name.endswith(".yaml"):
+        STUDIES.register(_entry.name.removesuffix(".yaml"), _entry)
 
 
 class Published(Settings):
@@ -127,11 +139,9 @@ def studies_of(name: str) -> tuple[str, ...]:
     return bundles()[name].studies if name in bundles() else (name,)
 
 
-@cache
 def spec_names() -> tuple[str, ...]:
-    """Ids of the studies that come with the package."""
-    folder = files("study") / "specs"
-    return tuple(sorted(entry.name[:-5] for entry in folder.iterdir() if entry.name.endswith(".yaml")))
+    """Ids of the studies that come with this package and with others."""
+    return tuple(sorted(STUDIES))
 
 
 def load_spec(name: str) -> StudySpec:
@@ -146,10 +156,9 @@ def load_spec(name: str) -> StudySpec:
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
             raise ConfigError(f"{name}: cannot be read: {reason}") from None
-    if name not in spec_names():
-        raise ConfigError(unknown("study", name, [*spec_names(), *bundles()]))
-    source = files("study") / "specs" / f"{name}.yaml"
-    spec = parse_spec(source.read_text(encoding="utf-8"), f"{name}.yaml")
+    if name not in STUDIES:
+        raise ConfigError(unknown("study", name, [*STUDIES, *bundles()]))
+    spec = parse_spec(STUDIES[name].read_text(encoding="utf-8"), f"{name}.yaml")
     if spec.id != name:
         raise ConfigError(f"{name}.yaml: id: is '{spec.id}', the file's name says '{name}'")
     return spec
@@ -158,7 +167,7 @@ def load_spec(name: str) -> StudySpec:
 def _extended(raw: Mapping[str, Any]) -> dict[str, Any]:
     """``raw`` laid on the study it extends."""
     name = raw["extend"]
-    if name not in spec_names():
+    if name not in STUDIES:
         raise ConfigError(f"extend: {unknown('study', name, spec_names())}")
     below = load_spec(name).model_dump(mode="json", exclude_unset=True)
     out = {**below, **raw}

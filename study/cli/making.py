@@ -130,4 +130,5 @@ def _taken(kind: str) -> Collection[str]:
     from trainables.methods import METHODS
     from trainables.task_sets import TASK_SETS
 
-    return {"method": METHODS, "dataset": DATA_SETS, "task": TASK_SETS}[kind]
+    taken: Mapping[str, Collection[str]] = {"method": METHODS, "dataset": DATA_SETS, "task": TASK_SETS}
+    return taken[kind]

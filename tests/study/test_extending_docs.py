@@ -15,6 +15,7 @@ from other_packages import ROOT, install, python
 from study import testing
 from study.cli import run
 from study.cli.making import PACKAGES
+from study.spec import STUDIES
 from study.testing import Scripted
 from trainables.data import DATA_SETS
 from trainables.methods import METHODS
@@ -90,7 +91,15 @@ def test_it_agrees_with_torchjd(gradvac: ModuleType, beta: float) -> None:
 
 
 def test_the_page_names_every_group_and_contract() -> None:
-    registries: tuple[Registry[object], ...] = (METHODS, DATA_SETS, TASK_SETS, BACKBONES, GROUPINGS, CLUSTERERS)
+    registries: tuple[Registry[object], ...] = (
+        METHODS,
+        DATA_SETS,
+        TASK_SETS,
+        BACKBONES,
+        GROUPINGS,
+        CLUSTERERS,
+        STUDIES,
+    )
     assert set(re.findall(r"`(mtl_study\.\w+)`", PAGE)) == {registry.group for registry in registries}
     named = set(re.findall(r"`(\w+Contract)`", PAGE))
     assert named == {name for name in testing.__all__ if name.endswith("Contract")} - {"GradientContract"}
