@@ -135,11 +135,15 @@ def _home(home: Home) -> Iterator[Finding]:
 
 def _data() -> Iterator[Finding]:
     for name in DATA_SETS:
-        yield Finding(f"data: {name}", "ok", "embedded, built on first use")
-    for name in ("nyud", "pascal_context", "taskonomy"):
-        yield Finding(
-            f"data: {name}", "note", "no loader in this version", "its task set runs on scenes: --set tasks.set=" + name
-        )
+        try:
+            needs = DATA_SETS[name].needs()
+        except UserError as error:  # of another package
+            yield Finding(f"data: {name}", "missing", str(error))
+            continue
+        if needs is None:
+            yield Finding(f"data: {name}", "ok", "built on first use")
+        else:
+            yield Finding(f"data: {name}", "note", *needs)
 
 
 def _weights() -> Iterator[Finding]:

@@ -39,7 +39,6 @@ class Trainer:
         data_root: folder the data set was prepared in.
         device: ``cpu`` or ``cuda``. Bits are reproducible on a CPU.
         cores: of this machine that decoding may use; ``None`` for all.
-        cores: of this machine that decoding may use; ``None`` for all.
 
     Raises:
         DataError: the data set is missing or damaged.

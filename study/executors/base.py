@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
+from trainables.data.loader import usable_cores
 from trainables.session import Report, TrialTask
 
 
@@ -106,3 +107,14 @@ class ExecutorSettings:
     max_failures: int = 1
     gpus_per_trial: float = 1.0
     cluster: str = "local"
+
+
+def share(settings: ExecutorSettings, threads: int, cores: int | None = None) -> int:
+    """Cores that each of the trials at a time may use for itself: at least its threads.
+
+    Args:
+        settings: how many trials there are at a time.
+        threads: CPU threads a trial takes.
+        cores: of all machines; ``None`` for those of this one.
+    """
+    return max(threads, (cores or usable_cores()) // max(settings.workers, 1))

@@ -7,12 +7,12 @@ import multiprocessing
 import signal
 import traceback
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
-from study.executors.base import ExecutorSettings, Failure, OnEvent, Source, Verdict
+from study.executors.base import ExecutorSettings, Failure, OnEvent, Source, Verdict, share
 from study.faults import out_of_memory
 from trainables.errors import UserError
 from trainables.session import Report, Session, TrialTask
@@ -141,7 +141,7 @@ class LocalExecutor:
                 return
             if index == len(workers):
                 workers.append(_Worker(self.settings))
-            workers[index].give(task)
+            workers[index].give(replace(task, cores=share(self.settings, source.threads)))
 
     @staticmethod
     def _receive(worker: _Worker) -> Any:

@@ -8,8 +8,8 @@ import shutil
 import time
 
 from study import environment
-from study.cluster.connect import connect, quiet_output
-from study.executors.base import ExecutorSettings, OnEvent, Source
+from study.cluster.connect import LOCAL, connect, quiet_output
+from study.executors.base import ExecutorSettings, OnEvent, Source, share
 from study.home import Home
 
 _SNAPSHOT_SECONDS = "30"
@@ -60,7 +60,7 @@ class TuneExecutor:
                     tune.with_resources(TrialTrainable, {"cpu": source.threads, "gpu": gpu}),
                     tune_config=tune.TuneConfig(
                         num_samples=-1,
-                        search_alg=Feed(source, relay, self.settings.workers, chunks),
+                        search_alg=Feed(source, relay, self.settings.workers, chunks, self._cores(source.threads)),
                         scheduler=Judge(relay),
                         max_concurrent_trials=None,
                         reuse_actors=True,
@@ -83,3 +83,11 @@ class TuneExecutor:
                 relay.fail_silent()
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
+
+    def _cores(self, threads: int) -> int:
+        """A trial's share; of a cluster that is joined, of all its machines."""
+        import ray
+
+        # A cluster started here says how many trials it runs at a time, not what the machine has.
+        there = None if self.settings.cluster == LOCAL else int(ray.cluster_resources().get("CPU", 0))
+        return share(self.settings, threads, there)
