@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import Tensor
@@ -74,3 +77,11 @@ def test_the_contract_catches_a_careless_clusterer(changes: bool, monkeypatch: p
 
 def test_every_registered_clusterer_is_tested() -> None:
     assert set(CLUSTERERS) == {TestPositiveAffinity.name, TestAffinityPropagation.name}
+
+
+def test_without_pytest_the_contracts_say_what_to_install() -> None:
+    code = "import sys; sys.modules['pytest'] = None; import study.testing"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last == "ImportError: study.testing is made of pytest's tests; install it: pip install 'pytest>=8.0'"
