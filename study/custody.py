@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from study import schema
 from study.home import Home
-from study.journal import END, Operation
+from study.journal import END, SUFFIX, Operation
 from study.lease import SECONDS, Leases, Presence, gone
 from study.sink import MlflowSink
 from study.spool import Spool, leftovers, recover
@@ -143,7 +143,10 @@ class Custody:
         done = 0
         for path in leftovers(self._home.spool, lambda owner: gone(self._home.drivers, owner)):
             done += recover(path, self._sink, self._guard_leftover).delivered
-            (self._home.drivers / f"{path.stem}.lock").unlink(missing_ok=True)
+        # Drivers come one by one (`Tracker`), so that no file here is of one that is about to lock it.
+        for file in self._home.drivers.glob("*.lock"):
+            if gone(self._home.drivers, file.stem) and not (self._home.spool / f"{file.stem}{SUFFIX}").exists():
+                file.unlink(missing_ok=True)
         return done
 
     def _guard_leftover(self, operation: Operation) -> str:

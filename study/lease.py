@@ -81,13 +81,38 @@ def boot_id() -> str:
         return f"{uuid.getnode():x}"[:8]
 
 
+def _mark(folder: Path) -> None:
+    if (folder / _MARK).exists():
+        return
+    part = folder / f"{_MARK}.{uuid.uuid4().hex}"
+    part.write_text(uuid.uuid4().hex)
+    with suppress(FileExistsError):  # Another driver was first.
+        os.link(part, folder / _MARK)
+    part.unlink()
+
+
+def _place(folder: Path) -> str:
+    """Id of a folder: the same for all who see it, another for a copy of it and for another container's."""
+    mark = folder / _MARK
+    try:
+        identity = f"{mark.read_text()}-{mark.stat().st_ino}"
+    except OSError:
+        identity = str(folder)
+    return hashlib.sha256(identity.encode()).hexdigest()[:_PLACE]
+
+
 def gone(folder: Path, owner: str) -> bool:
-    """Whether ``owner`` is known to have ended. Of a driver on another machine nothing is known."""
-    if not owner.startswith(boot_id()):
+    """Whether ``owner`` is known to have ended. Of a driver on another machine, or of another home with the same
+    database, nothing is known."""
+    boot, _, rest = owner.partition("-")
+    place = rest.partition("-")[0]
+    # A process's id there: of a version whose owners do not name their folder, which had no other.
+    if boot != boot_id() or (len(place) == _PLACE and place != _place(folder)):
         return False
     try:
         with (folder / f"{owner}.lock").open("r+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Shared: another driver that asks at the same moment is not the owner.
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return True
     except OSError:

@@ -154,6 +154,10 @@ def _run(
         finished, diverged = finished_runs(tracker.client), diverged_reasons(tracker.client)
         pending = [trial for trial in trials if trial.key not in finished]
         outcome.found = len(trials) - len(pending)
+        for trial in trials:
+            # Its driver ended between the record and this.
+            if trial.key in finished and home.checkpoint(trial.key).exists():
+                checkpoint.remove(home.checkpoint(trial.key))
         for trial in pending:
             if trial.key in diverged:
                 # The same trial would do the same again.
