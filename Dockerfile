@@ -1,4 +1,4 @@
-# An image for the nodes of a cluster: Ray, this project and its extra "cluster", at the versions of constraints.txt.
+# An image for the nodes of a cluster: Ray, this project and its extras "cluster" and "postgres", at the versions of constraints.txt.
 #   docker build -t registry/mtl-study:0.1.0 .
 #   docker build -t registry/mtl-study:0.1.0-cpu --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cpu .
 # Credentials are no part of it: they come from the environment of the containers (docs/cluster.md).
@@ -24,7 +24,7 @@ COPY search_spaces search_spaces
 COPY study study
 COPY analysis analysis
 # Compiled: without compiled files every Ray worker starts about twice as slowly.
-RUN pip install --no-cache-dir --compile --constraint constraints.txt '.[cluster]' \
+RUN pip install --no-cache-dir --compile --constraint constraints.txt '.[cluster,postgres]' \
     && pip check
 
 # As study.cluster.shape has it for every launcher; here for containers that are started by hand.

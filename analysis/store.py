@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+import numpy as np
 import pandas as pd
 
 from study import schema
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Experiment, Metric, Run
 
+TRACKING = "MTL_STUDY_TRACKING"
+"""Names the records where they are not in the home."""
 DATABASE = "mlflow.db"
 ARTIFACTS = "artifacts"
 _PAGE = 1000
@@ -27,32 +32,51 @@ _AT_ONCE = 500
 
 
 class Store:
-    """The MLflow store of a home folder, opened for reading.
+    """The MLflow store of a home, opened for reading: the file in its folder, or a database or server by URL.
 
     MLflow creates or fills a database that is absent or empty, so the file is looked at first, read-only, and refused
     where MLflow would have to write. Experiments and runs are read once, however often they are asked for: what is
     recorded later is seen by another ``Store``.
 
+    Args:
+        home: the folder.
+        tracking: URL of records that are not in it (``postgresql://``, ``http(s)://`` of an MLflow server); empty for
+            those in the folder. ``None`` for what ``MTL_STUDY_TRACKING`` says.
+
     Raises:
-        StoreError: there is no store in ``home``, or MLflow cannot read it.
+        StoreError: there is no store in ``home`` or at the URL, or MLflow cannot read it.
     """
 
-    def __init__(self, home: Path) -> None:
-        self.path = (Path(home) / DATABASE).resolve()
-        if not self.path.is_file():
+    def __init__(self, home: Path, tracking: str | None = None) -> None:
+        self.home = Path(home).resolve()
+        given = (os.environ.get(TRACKING, "") if tracking is None else tracking).strip()
+        self._remote = _with_driver(given)
+        self.name = _shown(given) if given else str(self.home / DATABASE)
+        """Of the store, for messages: without a password."""
+        if not given and not self._file.is_file():
             raise StoreError(f"no records in {home}: {DATABASE} is not there (run a study first, or name another home)")
-        _check_initialised(self.path)
+        if not self._served:
+            self._check_initialised()
         self._experiments: dict[str, str] | None = None
         self._runs: dict[tuple[str, ...], list[Run]] = {}
+        self._fetched: tempfile.TemporaryDirectory[str] | None = None
         from mlflow import MlflowClient
 
-        with _reading(self.path):
-            self._client: MlflowClient = MlflowClient(tracking_uri=f"sqlite:///{self.path}")
+        with self._reading():
+            self._client: MlflowClient = MlflowClient(tracking_uri=self._remote or f"sqlite:///{self._file}")
+
+    @property
+    def _file(self) -> Path:
+        return self.home / DATABASE
+
+    @property
+    def _served(self) -> bool:
+        return self._remote.startswith("http")
 
     def experiments(self) -> dict[str, str]:
         """Experiment name to id, of all that are not deleted."""
         if self._experiments is None:
-            with _reading(self.path):
+            with self._reading():
                 found: list[Experiment] = _pages(
                     lambda token: self._client.search_experiments(max_results=_PAGE, page_token=token)
                 )
@@ -66,7 +90,7 @@ class Store:
         """
         wanted = (kind, *sorted(experiment_ids))
         if wanted not in self._runs:
-            with _reading(self.path):
+            with self._reading():
                 found: list[Run] = _pages(
                     lambda token: self._client.search_runs(
                         experiment_ids,
@@ -82,29 +106,34 @@ class Store:
     def metric_histories(self, run_ids: Sequence[str], name: str) -> pd.DataFrame:
         """Every point of one metric of many runs, as :meth:`metric_history` gives those of one: ``run_id``, ``step``,
         ``value``, by run and step. MLflow's client reads one run at a time; this asks its database."""
-        rows: list[tuple[str, int, int, float]] = []
-        try:
-            with closing(_read_only(self.path)) as connection:
-                for start in range(0, len(run_ids), _AT_ONCE):
-                    some = run_ids[start : start + _AT_ONCE]
-                    marks = ", ".join("?" * len(some))
-                    query = (
-                        "SELECT run_uuid, step, timestamp, CASE WHEN is_nan THEN NULL ELSE value END FROM metrics "
-                        f"WHERE run_uuid IN ({marks}) AND key = ?"
-                    )
-                    rows += connection.execute(query, [*some, name]).fetchall()
-        except sqlite3.Error as error:
-            raise StoreError(f"{self.path}: the records cannot be read ({error})") from error
+        rows: list[tuple[Any, ...]] = []
+        if self._served:
+            with self._reading():
+                for run_id in run_ids:
+                    points = self._client.get_metric_history(run_id, name)
+                    rows += [(run_id, point.step, point.timestamp, point.value) for point in points]
+        else:
+            for start in range(0, len(run_ids), _AT_ONCE):
+                some = run_ids[start : start + _AT_ONCE]
+                named = {f"run{number}": run_id for number, run_id in enumerate(some)}
+                marks = ", ".join(f":{mark}" for mark in named)
+                query = (
+                    "SELECT run_uuid, step, timestamp, CASE WHEN is_nan THEN NULL ELSE value END FROM metrics "
+                    f"WHERE run_uuid IN ({marks}) AND key = :name"
+                )
+                rows += self._query(query, {**named, "name": name})
         frame = pd.DataFrame(rows, columns=["run_id", "step", "timestamp", "value"])
         frame = frame.astype({"step": "int64", "timestamp": "int64", "value": "float64"})
-        last = frame.sort_values(["run_id", "step", "timestamp"], kind="stable").drop_duplicates(
-            ["run_id", "step"], keep="last"
-        )
-        return last[["run_id", "step", "value"]].reset_index(drop=True)
+        # Numbers sort and compare much faster than ids.
+        run, step = pd.factorize(frame["run_id"], sort=True)[0], frame["step"].to_numpy()
+        order = np.lexsort((frame["timestamp"].to_numpy(), step, run))
+        run, step = run[order], step[order]
+        last = np.append((run[1:] != run[:-1]) | (step[1:] != step[:-1]), [True])[: len(run)]
+        return frame.loc[order[last], ["run_id", "step", "value"]].reset_index(drop=True)
 
     def metric_history(self, run_id: str, name: str) -> list[Metric]:
         """Every point of one metric of one run, by step; of points logged twice for a step, the later one."""
-        with _reading(self.path):
+        with self._reading():
             points = self._client.get_metric_history(run_id, name)
         last = {point.step: point for point in sorted(points, key=lambda point: (point.step, point.timestamp))}
         return list(last.values())
@@ -112,20 +141,75 @@ class Store:
     def artifact(self, run: Run, name: str) -> Path:
         """The file of one artifact, not to be changed.
 
-        Records hold absolute paths; in a home that was copied or moved the file is looked for where it lies now.
+        Records hold absolute paths; in a home that was copied or moved the file is looked for where it lies now. What
+        is not in a folder is fetched, and kept as long as the store is.
 
         Raises:
-            StoreError: it is not there, or is not kept on this machine.
+            StoreError: it is not there, or cannot be fetched.
         """
         recorded = urlsplit(run.info.artifact_uri)
         if recorded.scheme not in ("", "file"):
-            raise StoreError(f"run {run.info.run_id}: its artifacts are at {run.info.artifact_uri}, not in a folder")
+            return self._fetch(run, name)
         folder = Path(url2pathname(recorded.path))
         study_run_artifacts = folder.parts[-3:]
-        for place in (folder, self.path.parent.joinpath(ARTIFACTS, *study_run_artifacts)):
+        for place in (folder, self.home.joinpath(ARTIFACTS, *study_run_artifacts)):
             if (place / name).is_file():
                 return place / name
         raise StoreError(f"run {run.info.run_id}: its artifact {name} is not there ({folder / name})")
+
+    def _fetch(self, run: Run, name: str) -> Path:
+        if self._fetched is None:
+            self._fetched = tempfile.TemporaryDirectory(prefix="mtl-study-artifacts-")
+        folder = Path(self._fetched.name) / run.info.run_id
+        if not (folder / name).is_file():
+            folder.mkdir(exist_ok=True)
+            try:
+                self._client.download_artifacts(run.info.run_id, name, str(folder))
+            except Exception as error:  # Whatever a file system of fsspec's or MLflow's raises.
+                at = _shown(run.info.artifact_uri)
+                raise StoreError(
+                    f"run {run.info.run_id}: its artifact {name} cannot be fetched from {at} ({_first_line(error)})"
+                ) from error
+        return folder / name
+
+    def _query(self, query: str, values: Mapping[str, str]) -> list[tuple[Any, ...]]:
+        """Rows of a query of the database, which is opened for reading alone."""
+        from sqlalchemy import create_engine, text
+        from sqlalchemy.exc import SQLAlchemyError
+        from sqlalchemy.pool import NullPool
+
+        try:
+            if not self._remote:
+                with closing(sqlite3.connect(f"{self._file.as_uri()}?mode=ro", uri=True, timeout=20)) as connection:
+                    return connection.execute(query, dict(values)).fetchall()
+            engine = create_engine(self._remote, poolclass=NullPool, connect_args={"connect_timeout": 10})
+            with engine.connect() as there:
+                there.execute(text("SET TRANSACTION READ ONLY"))
+                return [tuple(row) for row in there.execute(text(query), dict(values))]
+        except (sqlite3.Error, SQLAlchemyError, ImportError) as error:
+            raise StoreError(f"{self.name}: the records cannot be read ({_first_line(error)})") from error
+
+    def _check_initialised(self) -> None:
+        """Raise StoreError unless the database has MLflow's tables and an experiment, so that opening it writes
+        nothing."""
+        try:
+            self._query("SELECT version_num FROM alembic_version", {})
+            any_experiment = self._query("SELECT 1 FROM experiments LIMIT 1", {})
+        except StoreError as error:
+            raise StoreError(f"{self.name}: not a store of MLflow records ({_inner(error)})") from error
+        if not any_experiment:
+            raise StoreError(f"{self.name}: no study is recorded in it")
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Turn what MLflow and its database raise into one line that names the store."""
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            yield
+        except (MlflowException, SQLAlchemyError, ImportError) as error:
+            raise StoreError(f"{self.name}: the records cannot be read ({_first_line(error)})") from error
 
 
 def _pages(query: Callable[[str | None], Any]) -> list[Any]:
@@ -139,32 +223,20 @@ def _pages(query: Callable[[str | None], Any]) -> list[Any]:
             return found
 
 
-def _read_only(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=20)
+def _with_driver(url: str) -> str:
+    """``url`` with the PostgreSQL driver that is asked for in ``pyproject.toml``."""
+    scheme, colon, rest = url.partition("://")
+    return f"postgresql+psycopg{colon}{rest}" if scheme in ("postgres", "postgresql") else url
 
 
-def _check_initialised(path: Path) -> None:
-    """Raise StoreError unless the database has MLflow's tables and an experiment, so that opening it writes nothing."""
-    try:
-        with closing(_read_only(path)) as connection:
-            connection.execute("SELECT version_num FROM alembic_version").fetchone()
-            any_experiment = connection.execute("SELECT 1 FROM experiments LIMIT 1").fetchone()
-    except sqlite3.Error as error:
-        raise StoreError(f"{path}: not a store of MLflow records ({error})") from error
-    if any_experiment is None:
-        raise StoreError(f"{path}: no study is recorded in it")
+def _shown(url: str) -> str:
+    """``url`` without what lets a reader in: user, password and query."""
+    scheme, colon, rest = url.partition("://")
+    return f"{scheme}{colon}{rest.rpartition('@')[2].partition('?')[0]}"
 
 
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """Turn what MLflow and its database raise into one line that names the store."""
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
-        yield
-    except (MlflowException, SQLAlchemyError) as error:
-        raise StoreError(f"{path}: the records cannot be read ({_first_line(error)})") from error
+def _inner(error: Exception) -> str:
+    return _first_line(error.__cause__) if isinstance(error.__cause__, Exception) else str(error)
 
 
 def _first_line(error: Exception) -> str:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from study.addresses import ARTIFACTS, TRACKING, from_environment, mask, records_url
 from trainables.errors import StoreError
 
 DEFAULT = "mtl-study-home"
@@ -19,29 +20,68 @@ VARIABLE = "MTL_STUDY_HOME"
 
 @dataclass(frozen=True)
 class Home:
-    """Where everything is kept: ``./mtl-study-home`` unless ``MTL_STUDY_HOME`` or ``--home`` says otherwise."""
+    """Where everything is kept: ``./mtl-study-home`` unless ``MTL_STUDY_HOME`` or ``--home`` says otherwise.
+
+    Attributes:
+        path: the folder.
+        tracking: URL of the records where they are not in the folder: PostgreSQL's, or an MLflow server's.
+        artifact_root: URL of their artifacts where these are not in the folder.
+    """
 
     path: Path
+    tracking: str | None = None
+    artifact_root: str | None = None
 
     @classmethod
     def locate(cls, given: str | Path | None = None) -> Home:
-        """The home named, or the environment's, or the default."""
-        return cls(Path(given or os.environ.get(VARIABLE) or DEFAULT).expanduser().absolute())
+        """The home named, or the environment's, or the default; with the records and artifacts the environment names.
+
+        Raises:
+            ConfigError: the environment's URL is of no kind that is known.
+        """
+        tracking = from_environment(TRACKING)
+        return cls(
+            Path(given or os.environ.get(VARIABLE) or DEFAULT).expanduser().absolute(),
+            records_url(tracking) if tracking else None,
+            from_environment(ARTIFACTS),
+        )
 
     @property
     def database(self) -> Path:
-        """MLflow's SQLite file."""
+        """MLflow's SQLite file, where the records are in the folder."""
         return self.path / "mlflow.db"
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the records are in the folder."""
+        return self.tracking is None
+
+    @property
+    def served(self) -> bool:
+        """Whether the records are behind an MLflow server."""
+        return self.tracking is not None and self.tracking.startswith("http")
+
+    @property
+    def records(self) -> str:
+        """The place of the records as it may be shown."""
+        return str(self.database) if self.tracking is None else mask(self.tracking)
 
     @property
     def tracking_uri(self) -> str:
         """As MLflow takes it."""
-        return f"sqlite:///{self.database}"
+        return self.tracking or f"sqlite:///{self.database}"
 
     @property
     def artifacts(self) -> Path:
-        """MLflow's artifacts."""
+        """MLflow's artifacts, where they are in the folder."""
         return self.path / "artifacts"
+
+    @property
+    def artifacts_uri(self) -> str | None:
+        """Where MLflow is to put artifacts; ``None`` for where its server does by itself."""
+        if self.artifact_root is not None:
+            return self.artifact_root.rstrip("/")
+        return None if self.served else self.artifacts.as_uri()
 
     @property
     def data(self) -> Path:
@@ -70,9 +110,10 @@ class Home:
 
     @property
     def leases_url(self) -> str:
-        """SQLAlchemy's, of the database that says which driver has which trial: the records' own, or a file beside
-        theirs. MLflow holds its file for as long as a write takes; leases do not wait for that."""
-        if self.tracking_uri.startswith("sqlite"):
+        """SQLAlchemy's, of the database that says which driver has which trial: the records' own, or a file of the
+        home. MLflow holds its SQLite file for as long as a write takes; leases do not wait for that. Behind a server
+        there is no database to be had: there, only the drivers of one home know of each other."""
+        if self.embedded or self.served:
             return f"sqlite:///{self.path / 'leases.db'}"
         return self.tracking_uri
 

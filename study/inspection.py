@@ -19,7 +19,8 @@ from study.lease import Leases, Presence, gone
 from study.migrate import FORMAT, migrate, read_format
 from study.sink import MlflowSink
 from study.spool import leftovers, recover
-from study.tracking import finished_runs, open_client, search
+from study.store import has_records, open_client, search
+from study.tracking import finished_runs
 from trainables import checkpoint
 from trainables.data.store import verify as check_data
 from trainables.errors import CheckpointError, DataError, StoreError
@@ -85,17 +86,18 @@ class _Inspection:
             migrate(home)
         old = 0 < found < FORMAT
         yield self._told("format", f"{found or FORMAT}", old, "the next run raises it", repaired=f"raised to {FORMAT}")
-        if not home.database.exists():
+        if not has_records(home):
             yield Observation("records", "note", "none yet", "mtl-study run table4_d5")
             yield from self._files(set(), set())
             return
-        wrong = _integrity(home.database)
+        wrong = _integrity(home.database) if home.embedded else ""
         if wrong:
             yield Observation(
                 "database", "wrong", wrong, f"restore {home.database.name} from a backup; or move it away"
             )
             return
-        yield Observation("database", "ok", f"{home.database.stat().st_size / 2**20:.1f} MiB, sound")
+        size = f"{home.database.stat().st_size / 2**20:.1f} MiB, sound" if home.embedded else home.records
+        yield Observation("database", "ok", size)
         client = open_client(home)
         yield from self._spools(client)
         live = yield from self._leases()

@@ -17,7 +17,8 @@ from study.cost import CostModel, expected_passes
 from study.home import Home
 from study.plan import Plan, Trial
 from study.progress import duration
-from study.tracking import finished_keys, open_client, search
+from study.store import has_records, open_client, search
+from study.tracking import finished_keys
 from trainables.errors import StoreError, unknown
 
 
@@ -105,7 +106,7 @@ class PlanOverview:
 
 def plan_overview(plans: Sequence[Plan], home: Home, workers: int) -> PlanOverview:
     """Hold ``plans`` against the records of ``home``, which need not exist."""
-    client = open_client(home) if home.database.exists() else None
+    client = open_client(home) if has_records(home) else None
     finished = finished_keys(client) if client else set()
     costs = CostModel(client)
     distinct: dict[str, Trial] = {}

@@ -39,14 +39,18 @@ def serve(home: Home, port: int) -> int:
         StoreError: there are no records.
     """
     open_client(home)
+    if home.served:
+        click.echo(f"MLflow UI: {home.records} (its server is running already)", err=True)
+        return 0
     chosen = free_port(port)
     click.echo(f"MLflow UI: http://{LOOPBACK}:{chosen} (Ctrl-C ends it)", err=True)
     environment.quiet()
     command = [
         *(sys.executable, "-m", "mlflow", "server", "--host", LOOPBACK, "--port", str(chosen), "--workers", "1"),
-        *("--backend-store-uri", home.tracking_uri, "--default-artifact-root", home.artifacts.as_uri()),
+        *("--default-artifact-root", home.artifacts_uri or home.artifacts.as_uri()),
     ]
-    server = subprocess.Popen(command, env=dict(os.environ))
+    # Not on the command line: a URL may hold a password.
+    server = subprocess.Popen(command, env={**os.environ, "MLFLOW_BACKEND_STORE_URI": home.tracking_uri})
     try:
         return server.wait()
     except KeyboardInterrupt:

@@ -77,7 +77,7 @@ class Evidence:
         experiments = store.experiments()
         runs = store.runs(list(experiments.values()), schema.STUDY_RUN)
         if not runs:
-            raise StoreError(f"{store.path}: no study is recorded in it")
+            raise StoreError(f"{store.name}: no study is recorded in it")
         profiles = {run.data.tags.get(schema.PROFILE, "") for run in runs}
         last = max(runs, key=lambda run: (run.info.end_time or run.info.start_time or 0, run.info.run_id))
         chosen = last.data.tags.get(schema.PROFILE, "") if profile is None else profile

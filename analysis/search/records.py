@@ -109,7 +109,7 @@ class SearchRecords:
     @property
     def home(self) -> Path:
         """The folder it was read from."""
-        return self._store.path.parent
+        return self._store.home
 
     @classmethod
     def load(cls, home: Path, search: str, profile: str | None = None, run: str | None = None) -> SearchRecords:
@@ -251,7 +251,7 @@ class _Judge:
     @cached_property
     def _study(self) -> Records:
         """The study that the search trained its baseline in."""
-        return Records.load(self._store.path.parent, self._plan.search, self._plan.profile)
+        return Records.read(self._store, self._plan.search, self._plan.profile)
 
     @cached_property
     def _baseline(self) -> dict[str, float]:

@@ -38,7 +38,7 @@ def ways_to_search(records: SearchRecords, home: Path, against: Iterable[str]) -
     for name in against:
         other = store
         if (Path(name) / DATABASE).is_file():
-            other = Store(Path(name))
+            other = Store(Path(name), tracking="")
             every = recorded_searches(other)
             chosen = [entry for entry in every if _comparable(entry, records)]
         else:

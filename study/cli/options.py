@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 
+from study.addresses import ARTIFACTS, TRACKING, without_password
 from study.home import DEFAULT, VARIABLE, Home
 from trainables.errors import ConfigError
 
@@ -42,9 +44,48 @@ def options(*options: Callable[..., Any]) -> Callable[..., Any]:
     return decorate
 
 
+def _elsewhere(variable: str) -> Callable[[click.Context, click.Parameter, str | None], None]:
+    """A callback that has the option's value stand for the variable as long as the command runs."""
+
+    def callback(context: click.Context, option: click.Parameter, value: str | None) -> None:
+        if value is not None:
+            context.with_resource(_set(variable, without_password(value, option.opts[0], variable)))
+
+    return callback
+
+
+@contextmanager
+def _set(variable: str, value: str) -> Iterator[None]:
+    before = os.environ.get(variable)
+    os.environ[variable] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[variable]
+        else:
+            os.environ[variable] = before
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-home_option = click.option(
-    "--home", type=click.Path(path_type=Path), help=f"Folder of all state (else ${VARIABLE}, else ./{DEFAULT})."
+home_option = options(
+    click.option(
+        "--home", type=click.Path(path_type=Path), help=f"Folder of all state (else ${VARIABLE}, else ./{DEFAULT})."
+    ),
+    click.option(
+        "--tracking",
+        metavar="URL",
+        expose_value=False,
+        callback=_elsewhere(TRACKING),
+        help=f"Records in PostgreSQL or behind an MLflow server (else ${TRACKING}, else a file in the home).",
+    ),
+    click.option(
+        "--artifacts",
+        metavar="URL",
+        expose_value=False,
+        callback=_elsewhere(ARTIFACTS),
+        help=f"Root of the records' artifacts, like s3://bucket/mtl (else ${ARTIFACTS}, else the home).",
+    ),
 )
 profile_option = click.option("--profile", help="smoke, cpu, gpu or paper (default: the study's own).")
 planning = options(

@@ -159,9 +159,9 @@ def _points(path: Path) -> list[dict[str, Any]]:
 
 def _show_plan(planned: SearchPlan, where: Home, workers: int, *, as_json: bool) -> int:
     from study.cost import CostModel, expected_passes
-    from study.tracking import open_client
+    from study.store import has_records, open_client
 
-    model = CostModel(open_client(where) if where.database.exists() else None)
+    model = CostModel(open_client(where) if has_records(where) else None)
     budget = planned.spec.budget
     lines: list[dict[str, Any]] = []
     for contender in planned.contenders:
@@ -206,9 +206,7 @@ def _show_plan(planned: SearchPlan, where: Home, workers: int, *, as_json: bool)
 
 @click.command(
     "sensitivity",
-    epilog=example(
-        "mtl-study sensitivity tune_selective", "mtl-study sensitivity tuned --only cagrad --plan"
-    ),
+    epilog=example("mtl-study sensitivity tune_selective", "mtl-study sensitivity tuned --only cagrad --plan"),
 )
 @click.argument("search")
 @profile_option

@@ -85,7 +85,7 @@ def refuse_embedded(store: str, machines: int) -> None:
     if machines > 1 and store.startswith("sqlite:"):
         raise ConfigError(
             f"{store}: SQLite over {machines} nodes is refused: its file locks do not hold on shared file systems and "
-            "records would be lost; give a PostgreSQL URL, or use --cluster local"
+            "records would be lost; give a PostgreSQL URL with --tracking or MTL_STUDY_TRACKING, or use --cluster local"
         )
 
 
