@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import numpy as np
 
@@ -24,7 +25,7 @@ from study.journal import CREATE, END
 from study.migrate import migrate
 from study.parent import ParentRun
 from study.plan import Trial
-from study.store import open_client, search
+from study.store import exclusive, open_client, search
 from trainables.config import data_fingerprint
 from trainables.history import Point
 from trainables.session import Report
@@ -85,7 +86,7 @@ class Tracker:
         self.executor = executor
         self._provenance = provenance.tags()
         # One driver at a time where something is made that has to be there once.
-        with home.critical():
+        with exclusive(home):
             migrate(home)
             self.client = open_client(home, create=True)
             self._experiment = self._find_experiment()
@@ -109,7 +110,8 @@ class Tracker:
             if found.lifecycle_stage != "active":
                 self.client.restore_experiment(found.experiment_id)
             return str(found.experiment_id)
-        location = (self.home.artifacts / study).as_uri()
+        root = self.home.artifacts_uri
+        location = f"{root}/{quote(study)}" if root else None
         description = f"{self.subject.title}\n\n{self.subject.about}".strip()
         return str(
             self.client.create_experiment(
