@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,8 @@ def run_foreground(
     config = load_trial(apply(raw, overrides), str(path))
     key = trial_key(config)
     device = resolve_device(device)
+    # One trial may say what it starts from; a study would say it once for each.
+    logging.getLogger("trainables.models.weights").setLevel(logging.INFO)
     if checkpoint is not None and checkpoint.exists() and checkpoints.read_header(checkpoint).key != key:
         raise CheckpointError(f"{checkpoint}: is a checkpoint of another config than {path}")
     console = Console(stderr=True)

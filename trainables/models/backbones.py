@@ -168,7 +168,27 @@ def trunk_levels(trunk: nn.Module, spec: BackboneSpec, images: Tensor) -> list[T
     return [*levels, final[:, vit.num_prefix_tokens :]]
 
 
-def load_state(trunk: nn.Module, spec: BackboneSpec, state: Mapping[str, Tensor], source: str) -> None:
+@dataclass(frozen=True)
+class Fit:
+    """What became of a file's entries.
+
+    Attributes:
+        loaded: how many were copied.
+        skipped: names of those that are of a classifier.
+        resized: what was resized, from which shape to which.
+    """
+
+    loaded: int
+    skipped: tuple[str, ...]
+    resized: tuple[str, ...]
+
+    def __str__(self) -> str:
+        skipped = f"skipped {', '.join(self.skipped)}" if self.skipped else "skipped nothing"
+        resized = f"resized {', '.join(self.resized)}" if self.resized else "resized nothing"
+        return f"loaded {self.loaded} tensors, {skipped}, {resized}"
+
+
+def load_state(trunk: nn.Module, spec: BackboneSpec, state: Mapping[str, Tensor], source: str) -> Fit:
     """Copy published weights into ``trunk``, its position embedding bicubically resized where the sizes differ.
 
     Args:
@@ -176,6 +196,9 @@ def load_state(trunk: nn.Module, spec: BackboneSpec, state: Mapping[str, Tensor]
         spec: of the trunk.
         state: name to tensor, as timm and the releases that timm converts name them; classifier entries are left out.
         source: for messages.
+
+    Returns:
+        What was copied, left out and resized.
 
     Raises:
         WeightsError: an entry is missing, has another shape, or is not of this backbone.
@@ -199,9 +222,16 @@ def load_state(trunk: nn.Module, spec: BackboneSpec, state: Mapping[str, Tensor]
     for name in ("norm.weight", "norm.bias"):
         if name in wanted and name not in fitted and f"fc_{name}" in fitted:
             fitted[name] = fitted.pop(f"fc_{name}")
-    fitted = {name: value for name, value in fitted.items() if name in wanted or not name.startswith(_CLASSIFIER)}
+    skipped = tuple(name for name in fitted if name not in wanted and name.startswith(_CLASSIFIER))
+    fitted = {name: value for name, value in fitted.items() if name not in skipped}
     _compare(wanted, fitted, problem)
     trunk.load_state_dict(fitted)
+    resized = tuple(
+        f"{name} {tuple(state[name].shape)} to {tuple(value.shape)}"
+        for name, value in fitted.items()
+        if name in state and state[name].shape != value.shape
+    )
+    return Fit(len(fitted), skipped, resized)
 
 
 def load_npz(trunk: nn.Module, path: str) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import logging
 import math
 import os
 import pickle
 import zipfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ from trainables.errors import WeightsError
 from trainables.models.backbones import BackboneSpec, backbone_spec, build_trunk, load_npz, load_state
 from trainables.models.base import Backbone
 from trainables.models.config import ModelConfig
+
+logger = logging.getLogger(__name__)
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".npz")
 """Kinds of weight files. ``.pth``, ``.pt`` and ``.bin`` are read with ``weights_only``: no code in them runs."""
@@ -77,17 +81,23 @@ def weights_fingerprint(config: ModelConfig) -> str | None:
 
 
 def load_weights(trunk: nn.Module, spec: Backbone, path: Path) -> None:
-    """Copy the weights in ``path`` into ``trunk``, its position embedding bicubically resized to the trunk's grid.
+    """Copy the weights in ``path`` into ``trunk``, its position embedding bicubically resized to the trunk's grid. What
+    was loaded, skipped and resized is logged.
 
     Raises:
         WeightsError: the file is damaged, or holds something else than weights of this backbone.
     """
     spec = _vision(spec)
+    left_out: tuple[str, ...] = ()
     try:
-        state = _read_npz(spec, path) if path.suffix == ".npz" else _read_tensors(path)
+        if path.suffix == ".npz":
+            state, left_out = _read_npz(spec, path)
+        else:
+            state = _read_tensors(path)
     except _UNREADABLE as error:
         raise WeightsError(f"{path}: not a readable weight file: {_reason(error)}") from None
-    load_state(trunk, spec, state, str(path))
+    fit = load_state(trunk, spec, state, str(path))
+    logger.info("%s: %s", path, replace(fit, skipped=(*left_out, *fit.skipped)))
 
 
 def _vision(spec: Backbone) -> BackboneSpec:
@@ -140,8 +150,9 @@ def _read_tensors(path: Path) -> Mapping[str, Tensor]:
     return content
 
 
-def _read_npz(spec: BackboneSpec, path: Path) -> Mapping[str, Tensor]:
-    """A JAX release as a timm state, by way of a trunk of its own grid: resizing is then the same for every format."""
+def _read_npz(spec: BackboneSpec, path: Path) -> tuple[Mapping[str, Tensor], tuple[str, ...]]:
+    """A JAX release as a timm state, by way of a trunk of its own grid: resizing is then the same for every format. And
+    the names of the classifier's entries, which are no part of it."""
     import numpy as np
 
     if not zipfile.is_zipfile(path):
@@ -153,13 +164,13 @@ def _read_npz(spec: BackboneSpec, path: Path) -> Mapping[str, Tensor]:
         if any(f"encoderblock_{spec.depth}/" in name for name in arrays.files):
             raise ValueError(f"it has more than the {spec.depth} blocks of {spec.name}")
         tokens = arrays[names[0]].shape[-2] - spec.class_positions
+        classifier = tuple(name for name in arrays.files if name.startswith(("head/", "pre_logits/")))
     side = math.isqrt(tokens)
     if side * side != tokens:
         raise ValueError(f"its position embedding of {tokens} patches is not square")
     native = build_trunk(spec, (side * spec.patch, side * spec.patch))
     load_npz(native, os.fspath(path))
-    state: Mapping[str, Tensor] = native.state_dict()
-    return state
+    return native.state_dict(), classifier
 
 
 def _reason(error: BaseException) -> str:

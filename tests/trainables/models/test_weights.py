@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
+from trainables.config import load_trial, trial_key
 from trainables.errors import WeightsError
 from trainables.models import ModelConfig, MultiTaskNetwork, build_network, weights_file, weights_fingerprint
 
@@ -115,6 +116,47 @@ def test_position_embedding_is_resized_bicubically(
     assert torch.equal(loaded["pos_embed"][:, :1], state["pos_embed"][:, :1])
     assert torch.equal(loaded["blocks.3.mlp.fc2.weight"], state["blocks.3.mlp.fc2.weight"])
     assert network(torch.zeros(1, 3, *shape))["depth"].shape == (1, 1, *shape)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "classifier"),
+    [
+        (".npz", "head/kernel, head/bias"),
+        (".safetensors", "head.bias, head.weight"),
+        (".pth", "head.weight, head.bias"),
+    ],
+)
+def test_what_was_loaded_skipped_and_resized_is_logged(
+    tmp_path: Path, state: State, suffix: str, classifier: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    # The JAX layout always has a classifier.
+    head = {} if suffix == ".npz" else {"head.weight": torch.ones(10, 96), "head.bias": torch.ones(10)}
+    path = save(tmp_path / f"weights{suffix}", {**state, **head})
+    with caplog.at_level("INFO", "trainables.models.weights"):
+        pico(seed=2, pretrained=path, shape=(48, 80))
+    assert caplog.messages == [
+        f"{path}: loaded {len(state)} tensors, skipped {classifier}, resized pos_embed (1, 17, 96) to (1, 61, 96)"
+    ]
+
+
+def test_nothing_skipped_or_resized_is_logged_too(
+    tmp_path: Path, state: State, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", "trainables.models.weights"):
+        pico(seed=2, pretrained=save(tmp_path / "weights.pth", state))
+    assert caplog.messages[0].endswith(f": loaded {len(state)} tensors, skipped nothing, resized nothing")
+
+
+def test_weights_and_not_their_place_are_part_of_the_trial_key(tmp_path: Path, state: State) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    one, moved = (save(folder / "weights.pth", state) for folder in (tmp_path, tmp_path / "elsewhere"))
+    other = save(tmp_path / "other.pth", {**state, "norm.bias": state["norm.bias"] + 1})
+    keys = [
+        trial_key(load_trial({"model": {"backbone": "vit_pico", "pretrained": str(path)}}))
+        for path in (one, moved, other)
+    ]
+    assert keys[0] == keys[1] != keys[2]
+    assert trial_key(load_trial({"model": {"backbone": "vit_pico"}})) not in keys
 
 
 def test_no_weights_asked_for() -> None:
