@@ -11,12 +11,13 @@ it held locked is free, which the kernel sees to however a process ends.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 SECONDS = 60.0
 """How long a lease holds without being renewed."""
+_PLACE = 12
+_MARK = ".place"
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -57,13 +60,14 @@ class Presence:
 
     Args:
         folder: shared by the drivers of a home.
-        owner: id; made up where none is given. Starts with the id of the running system.
+        owner: id; made up where none is given. Starts with the ids of the running system and of the folder.
     """
 
     def __init__(self, folder: Path, owner: str | None = None) -> None:
         self.folder = folder
-        self.owner = owner or f"{boot_id()}-{os.getpid()}-{uuid.uuid4().hex[:12]}"
         folder.mkdir(parents=True, exist_ok=True)
+        _mark(folder)
+        self.owner = owner or f"{boot_id()}-{_place(folder)}-{os.getpid()}-{uuid.uuid4().hex[:12]}"
         self._file = (folder / f"{self.owner}.lock").open("a+")
         fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
