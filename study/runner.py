@@ -20,7 +20,7 @@ from study.cost import CostModel
 from study.executors import Executor, ExecutorSettings, make_executor
 from study.home import Home
 from study.plan import Plan, Trial
-from study.progress import StudyProgress, build_bar
+from study.progress import Emit, StudyProgress, build_bar
 from study.tracking import Tracker, diverged_reasons, finished_runs
 from study.training import Training
 from trainables import checkpoint
@@ -102,10 +102,12 @@ def run_study(
     device: str = "auto",
     console: Console | None = None,
     gain: Gain | None = None,
+    emit: Emit | None = None,
 ) -> Outcome:
     """Train what the records lack of ``plan``.
 
     ``gain`` is what "best so far" is judged by while it runs, on the validation split; without it nothing is said.
+    ``emit`` takes the events of :class:`study.progress.StudyProgress`.
 
     Several runs may share a home, and trials: each trains those that no other has, and waits for the rest.
 
@@ -128,7 +130,7 @@ def run_study(
         engine = make_executor(executor, settings, home)
         single = replace(settings, workers=1, gpus_per_trial=max(1.0, settings.gpus_per_trial))
         alone = partial(make_executor, executor, single, home)
-        return _run(plan, home, engine, alone, settings, device, console, gain)
+        return _run(plan, home, engine, alone, settings, device, console, gain, emit)
 
 
 def _run(
@@ -140,6 +142,7 @@ def _run(
     device: str,
     console: Console,
     gain: Gain | None,
+    emit: Emit | None,
 ) -> Outcome:
     trials = plan.trials
     tracker = Tracker(home, plan.parent_run(), engine.name)
@@ -167,7 +170,7 @@ def _run(
             check_checkpoints(pending, home)
             prepare_data(pending, home, console, min(settings.workers, os.cpu_count() or 1))
             expected = CostModel(tracker.client).seconds(pending)
-            view = StudyProgress(console, plan, len(trials) - len(pending), expected, settings.workers)
+            view = StudyProgress(console, plan, len(trials) - len(pending), expected, settings.workers, emit)
             if gain is not None:
                 view.best = BestSoFar(plan, gain)
                 for trial in trials:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,26 +59,32 @@ def plan(
 )
 @planning
 @running_options
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line: what happens, the table, the end.")
 def run_command(
     study: str,
     profile: str | None,
     seeds: int | None,
     assignments: tuple[str, ...],
     home: Path | None,
+    *,
+    as_json: bool,
     **how: Any,
 ) -> int:
     """Train what a study lacks, then print its table. Run again, it takes up what was interrupted and skips what is
     finished."""
-    return run_plans(plans_of(study, profile, seeds, assignments), home, how)
+    return run_plans(plans_of(study, profile, seeds, assignments), home, how, as_json=as_json)
 
 
-def run_plans(plans: Sequence[Plan], home: Path | None, how: Mapping[str, Any]) -> int:
-    """Run studies one after another as the running options say, and print each one's table; the exit code."""
+def run_plans(plans: Sequence[Plan], home: Path | None, how: Mapping[str, Any], *, as_json: bool = False) -> int:
+    """Run studies one after another as the running options say, and print each one's table; the exit code.
+
+    ``as_json`` prints a line of JSON for each event, table and end instead, and nothing else.
+    """
     from analysis.delta_m import delta_m
     from study.runner import run_study
 
     where = Home.locate(home)
-    console = Console(stderr=True, quiet=how["quiet"])
+    console = Console(stderr=True, quiet=how["quiet"] or as_json)
     settings = executor_settings(how)
     failed = False
     for planned in plans:
@@ -88,17 +96,43 @@ def run_plans(plans: Sequence[Plan], home: Path | None, how: Mapping[str, Any]) 
             device=how["device"],
             console=console,
             gain=delta_m,
+            emit=print_event if as_json else None,
         )
-        _say_outcome(outcome, planned, console, home)
+        if as_json:
+            _emit_outcome(outcome, planned, where)
+        else:
+            _say_outcome(outcome, planned, console, home)
         failed |= bool(outcome.failures)
         if outcome.interrupted:
             console.print("stopped; the same command goes on where it was", highlight=False)
             return INTERRUPTED
+        if as_json:
+            continue
         click.echo(table_text(where, planned.spec.id, planned.profile, "text"))
         report = write_study_report(where, planned.spec.id, planned.profile)
         console.print(f"\nReport:    open {report}", highlight=False, soft_wrap=True)
     console.print(f"MLflow UI: mtl-study ui{home_hint(home)}", highlight=False, soft_wrap=True)
     return FAILURES if failed else 0
+
+
+def print_event(event: Mapping[str, Any]) -> None:
+    """One line of JSON on standard output, at once."""
+    click.echo(json.dumps(event, default=str))
+    sys.stdout.flush()
+
+
+def _emit_outcome(outcome: Outcome, planned: Plan, where: Home) -> None:
+    about = {"study": planned.spec.id, "profile": planned.profile}
+    if not outcome.interrupted:
+        table = json.loads(table_text(where, planned.spec.id, planned.profile, "json"))
+        report = str(write_study_report(where, planned.spec.id, planned.profile))
+        print_event({"event": "table", **about, "report": report, "table": table})
+    failures = [
+        {"trial": label, "reason": mask(reason), "config": str(outcome.configs[label])}
+        for label, reason in outcome.failures
+    ]
+    counts = {"trials": len(planned.trials), "found": outcome.found, "trained": outcome.trained}
+    print_event({"event": "end", **about, **counts, "failures": failures, "interrupted": outcome.interrupted})
 
 
 def _say_outcome(outcome: Outcome, planned: Plan, console: Console, home: Path | None) -> None:
