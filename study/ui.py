@@ -1,4 +1,4 @@
-"""The MLflow UI, on loopback."""
+"""The MLflow UI and the Optuna dashboard, on loopback."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import os
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 
 import click
 
 from study import environment
 from study.home import Home
 from study.tracking import open_client
-from trainables.errors import ConfigError
+from trainables.errors import ConfigError, StoreError
 
 LOOPBACK = "127.0.0.1"
 _PORTS_TRIED = 50
@@ -57,3 +58,31 @@ def serve(home: Home, port: int) -> int:
         server.terminate()
         server.wait(timeout=30)
         return 0
+
+
+def serve_optuna(home: Home, port: int, storage: str | None = None) -> int:
+    """Serve the dashboard of the home's searches until interrupted.
+
+    Args:
+        home: whose searches.
+        port: the next free one is taken.
+        storage: Optuna's, instead of the home's own.
+
+    Raises:
+        ConfigError: the dashboard is not installed.
+        StoreError: there is no search.
+    """
+    try:
+        from optuna_dashboard import run_server
+    except ImportError:
+        raise ConfigError("--optuna: the dashboard is not installed: pip install 'mtl-study[dashboard]'") from None
+    from study.search.storage import open_storage, storage_url
+
+    embedded = home.path / "optuna.db"
+    if storage_url(home, storage) == f"sqlite:///{embedded}" and not embedded.exists():
+        raise StoreError(f"no search at {home.path}: run one first (mtl-study search), or name its folder with --home")
+    chosen = free_port(port)
+    click.echo(f"Optuna dashboard: http://{LOOPBACK}:{chosen} (Ctrl-C ends it)", err=True)
+    with suppress(KeyboardInterrupt):
+        run_server(open_storage(home, storage), host=LOOPBACK, port=chosen)
+    return 0

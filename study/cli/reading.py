@@ -146,13 +146,15 @@ def claims(profile: str | None, form: str, as_json: bool, home: Path | None) -> 
     click.echo(render(judge(Home.locate(home).path, profile), "json" if as_json else form))
 
 
-@click.command(epilog=example("mtl-study ui", "mtl-study ui --port 5050"))
-@click.option(
-    "--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="The next free one is taken."
-)
+@click.command(epilog=example("mtl-study ui", "mtl-study ui --port 5050", "mtl-study ui --optuna"))
+@click.option("--port", type=click.IntRange(1, 65535), help="The next free one is taken (default: 5000; Optuna 8080).")
+@click.option("--optuna", is_flag=True, help="The Optuna dashboard of the home's searches instead.")
+@click.option("--storage", help="With --optuna: Optuna's storage, as for `search`.")
 @home_option
-def ui(port: int, home: Path | None) -> int:
-    """Open the MLflow UI on this machine's loopback address, until Ctrl-C."""
-    from study.ui import serve
+def ui(port: int | None, *, optuna: bool, storage: str | None, home: Path | None) -> int:
+    """Open the MLflow UI, or the Optuna dashboard, on this machine's loopback address, until Ctrl-C."""
+    from study.ui import serve, serve_optuna
 
-    return serve(Home.locate(home), port)
+    if optuna:
+        return serve_optuna(Home.locate(home), port or 8080, storage)
+    return serve(Home.locate(home), port or 5000)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,34 @@ def test_run_again_nothing_is_trained(calm: Path) -> None:
     before = len(list(search(open_client(Home(calm)), f"tags.{schema.KIND} = '{schema.TRIAL_RUN}'")))
     assert run(arguments(calm.parent / "little.yaml", calm)) == 0
     assert len(list(search(open_client(Home(calm)), f"tags.{schema.KIND} = '{schema.TRIAL_RUN}'"))) == before
+
+
+def test_the_dashboard_opens_on_a_search(calm: Path, tmp_path: Path) -> None:
+    pytest.importorskip("optuna_dashboard")
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3]), "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "study", "ui", "--optuna", "--port", "18080", "--home"]
+    server = subprocess.Popen([*command, str(calm)], env=environment, stderr=subprocess.PIPE, text=True)
+    try:
+        assert server.stderr is not None
+        address = next(line for line in server.stderr if "http://" in line).split()[2]
+        assert address.startswith("http://127.0.0.1:")
+        for _ in range(100):
+            try:
+                with urllib.request.urlopen(f"{address}/api/studies", timeout=5) as answer:
+                    studies = json.load(answer)["study_summaries"]
+                break
+            except OSError:
+                time.sleep(0.2)
+        assert [study["study_name"].startswith("little/smoke/gd/") for study in studies] == [True]
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.wait(timeout=30)
+    nowhere = subprocess.run(
+        [*command, str(tmp_path / "none")], check=False, env=environment, capture_output=True, text=True
+    )
+    assert nowhere.returncode == 2
+    assert "no search at" in nowhere.stderr
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_larger_budget_goes_on_with_the_same_trials(calm: Path, tmp_path: Path) -> None:
