@@ -14,6 +14,7 @@ from study.addresses import mask
 from study.cli import (
     archive,
     cluster,
+    completion,
     data,
     explaining,
     keeping,
@@ -106,7 +107,9 @@ for _command in (
     archive.export_command,
     archive.import_command,
     archive.gc_command,
+    completion.completion_command,
     making.new,
     schemas.schema,
 ):
     main.add_command(_command)
+completion.offer_names(main)
