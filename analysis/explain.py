@@ -136,7 +136,7 @@ def explain(
         attempts=attempts,
         costs={name: math.fsum(attempt.costs.get(name, 0.0) for attempt in counted) for name in _COSTS},
         wasted=math.fsum(attempt.costs.get("seconds", 0.0) for attempt in attempts if not attempt.counts),
-        repeat=_repeat(directory, subject, uses, home_option),
+        repeat=_repeat(directory, subject, uses, base_of, home_option),
     )
 
 
@@ -202,7 +202,9 @@ def _traceback(directory: Directory, run: Run) -> tuple[Path | None, str]:
     return path, next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
-def _repeat(directory: Directory, subject: Subject, uses: Sequence[Use], home_option: str) -> tuple[str, ...]:
+def _repeat(
+    directory: Directory, subject: Subject, uses: Sequence[Use], base_of: BaseOf, home_option: str
+) -> tuple[str, ...]:
     commands = []
     if len(subject.keys) == 1:
         run = subject.chosen(subject.keys[0])
@@ -213,5 +215,7 @@ def _repeat(directory: Directory, subject: Subject, uses: Sequence[Use], home_op
         if path is not None:
             commands.append(f"mtl-study trial {shlex.quote(str(path))}{home_option}")
     for study, profile in dict.fromkeys((use.study, use.profile) for use in uses):
-        commands.append(f"mtl-study run {study} --profile {profile}{home_option}")
+        # One that does not come with the package is run by its file.
+        named = study if base_of(study, profile) is not None else f"{study}.yaml"
+        commands.append(f"mtl-study run {named} --profile {profile}{home_option}")
     return tuple(commands)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from study import schema
 from study.home import Home
 from study.lease import Leases, Presence, gone
-from study.store import open_client, search
+from study.store import exclusive, has_records, open_client, search
 from study.tracking import diverged_reasons, finished_runs
 from trainables import checkpoint
 from trainables.data.store import MANIFEST
@@ -90,7 +90,7 @@ def collect(home: Home) -> Found:
     """
     if not home.path.is_dir():
         raise StoreError(f"home {home.path}: there is none")
-    with home.critical():
+    with exclusive(home):
         found = look(home)
         for garbage in found.garbage:
             for path in garbage.paths:
@@ -103,7 +103,7 @@ Kind = tuple[str, str, Iterable[Path]]
 
 def _always(home: Home) -> Iterator[Kind]:
     """What may go while other runs are going on."""
-    if not home.database.exists():
+    if not has_records(home):
         return
     client = open_client(home)
     over = {*finished_runs(client), *diverged_reasons(client)}
@@ -127,7 +127,7 @@ def _always(home: Home) -> Iterator[Kind]:
         "their runs were deleted in MLflow (they cannot be restored after that)",
         [path for path in folders if path.name in deleted],
     )
-    if home.tracking_uri.startswith("sqlite"):
+    if home.embedded:
         yield "artifacts of no run", "no run has them", [path for path in folders if path.name not in known]
 
 
@@ -137,7 +137,7 @@ def _when_idle(home: Home) -> Iterator[Kind]:
     parts = (home.path / "checkpoints").rglob(f"*{checkpoint.PART}")
     leftovers = [path for pattern in _LEFTOVERS for path in home.path.glob(pattern)]
     yield "half-written files", "what wrote them has ended", sorted({*parts, *leftovers})
-    if home.database.exists():
+    if has_records(home):
         used = _fingerprints(open_client(home))
         folders = [path.parent for path in sorted(home.data.glob(f"[!.]*/{MANIFEST}"))]
         unused = [

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from study import schema
 from study.archive import EXPERIMENTS, PARENTS, RUNS
@@ -19,7 +20,7 @@ from study.home import Home
 from study.migrate import migrate
 from study.parcel import Limits, Parcel, opened
 from study.portable import ExperimentRecord, RunRecord, last_values, load_record
-from study.store import open_client, search
+from study.store import exclusive, has_records, open_client, search
 from study.tracking import finished_runs
 from trainables.errors import StoreError
 
@@ -96,11 +97,11 @@ def import_archive(home: Home, path: Path, *, limits: Limits | None = None, dry:
     with opened(path, limits) as parcel:
         experiments = _experiments(parcel)
         records = _records(parcel, {record.name for record in experiments})
-        if dry and not home.database.exists():
+        if dry and not has_records(home):
             return _Merge(None, home, parcel, experiments, dry=True).all(records)
         if dry:
             return _Merge(open_client(home), home, parcel, experiments, dry=True).all(records)
-        with home.critical():
+        with exclusive(home):
             migrate(home)
             return _Merge(open_client(home, create=True), home, parcel, experiments, dry=False).all(records)
 
@@ -256,7 +257,8 @@ class _Merge:
             assert self._client is not None
             found = self._client.get_experiment_by_name(name)
             if found is None:
-                location = (self._home.artifacts / name).as_uri()
+                root = self._home.artifacts_uri
+                location = f"{root}/{quote(name)}" if root else None
                 tags = dict(self._experiments[name].tags)
                 self._ids[name] = str(self._client.create_experiment(name, artifact_location=location, tags=tags))
             else:
