@@ -68,11 +68,16 @@ class Custody:
     # ---- trials ----------------------------------------------------------------------------------
 
     def claim(self, key: str) -> Claim:
-        """Ask for a trial. While the store is away it is given, and whether it counts is asked when it is back."""
+        """Ask for a trial. While the store is away it is given, and whether it counts is asked when it is back.
+
+        Whether it is finished is asked of the records only where another driver has had it, since that question takes
+        longer the more runs there are; what was recorded before this driver began is for the caller to leave out.
+        """
         try:
-            if self.leases.acquire(key) is None:
+            lease = self.leases.acquire(key)
+            if lease is None:
                 return Claim.BUSY
-            if self._finished(key):
+            if not lease.first and self._finished(key):
                 self.leases.release(key)
                 return Claim.FINISHED
         except StoreError as error:
@@ -130,7 +135,9 @@ class Custody:
         if not self.leases.owns(key) and not (key in self._unleased and self.leases.acquire(key)):
             return TAKEN
         self._unleased.discard(key)
-        return TWICE if operation.kind == END and self._finished(key) else ""
+        if operation.kind != END or self.leases.first(key):
+            return ""
+        return TWICE if self._finished(key) else ""
 
     # ---- what others left ------------------------------------------------------------------------
 

@@ -46,6 +46,7 @@ class Lease:
         token: fencing token; grows with every change of owner.
         expires: by the store's clock, in seconds.
         live: whether it had not run out, and its owner was not known to be gone, when it was read.
+        first: whether nobody, this driver included, had the trial before.
     """
 
     key: str
@@ -53,6 +54,7 @@ class Lease:
     token: int
     expires: float
     live: bool = True
+    first: bool = False
 
 
 class Presence:
@@ -153,6 +155,8 @@ class Leases:
         self._local = local
         self._held: dict[str, int] = {}
         self._sure: dict[str, float] = {}
+        self._first: set[str] = set()
+        self._made = False
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -176,7 +180,10 @@ class Leases:
         with self._lock:
             self._held[key] = token
             self._sure[key] = asked + self.seconds
-        return Lease(key, self.owner, token, now + self.seconds)
+            self._first.discard(key)
+            if found is None:
+                self._first.add(key)
+        return Lease(key, self.owner, token, now + self.seconds, first=found is None)
 
     def renew(self) -> set[str]:
         """Hold on to every lease; returns the keys of those another driver has taken meanwhile, which are given up.
@@ -200,6 +207,7 @@ class Leases:
         with self._lock:
             for key in kept & set(self._held):
                 self._sure[key] = asked + self.seconds
+            self._first -= lost
             for key in lost:
                 self._held.pop(key, None)
                 self._sure.pop(key, None)
@@ -210,6 +218,7 @@ class Leases:
         with self._lock:
             token = self._held.pop(key, None)
             self._sure.pop(key, None)
+            self._first.discard(key)
         if token is None:
             return
         c = self._table.c
@@ -229,6 +238,12 @@ class Leases:
             # Half of the time is the margin for a write that takes long.
             sure = self._sure[key] - self._local() > self.seconds / 2
         return sure or (key not in self.renew() and key in self._held)
+
+    def first(self, key: str) -> bool:
+        """Whether this driver has had the trial since its first lease of all, so that no other can have finished
+        it."""
+        with self._lock:
+            return key in self._first
 
     # ---- looking ---------------------------------------------------------------------------------
 
@@ -297,6 +312,10 @@ class Leases:
         @event.listens_for(engine, "connect")
         def manual(connection: Any, record: Any) -> None:
             connection.isolation_level = None
+            # Every trial makes two transactions here. What a power cut takes of them, no driver is left to miss; in
+            # this mode it takes the last of them and leaves the file whole.
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=NORMAL")
 
         @event.listens_for(engine, "begin")
         def begin(connection: Any) -> None:
@@ -328,8 +347,10 @@ class Leases:
                 if connection.dialect.name == "postgresql":
                     # Of the transaction; creating a table twice at once fails there even with IF NOT EXISTS.
                     connection.execute(text("SELECT pg_advisory_xact_lock(7310868735401227)"))
-                self._table.create(connection, checkfirst=True)
+                if not self._made:
+                    self._table.create(connection, checkfirst=True)
                 yield connection, self._now(connection)
+            self._made = True
         except SQLAlchemyError as error:
             where = self._engine.url.render_as_string(hide_password=True)
             raise StoreError(f"leases at {where}: {first_line(error)}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import tempfile
 from collections.abc import Mapping
@@ -13,12 +14,14 @@ from study.addresses import mask
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import DatasetInput
 
 logger = logging.getLogger(__name__)
 
 _BATCH = 1000  # MLflow's limit of metrics in one call
-_PARAMS = 100
+_PARAMS = 100  # likewise of parameters, and of tags
 _LONGEST_TAG = 8000
+_LONGEST_DIGEST = 36
 _TEMPORARY = ("TEMPORARILY_UNAVAILABLE", "INTERNAL_ERROR", "REQUEST_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED")
 _PROBE = "spool.probe"
 
@@ -48,7 +51,8 @@ class MlflowSink:
         return str(made.info.run_id)
 
     def apply(self, run_id: str, kind: str, body: Mapping[str, Any], blob: bytes | None) -> None:
-        """``params``, ``metrics`` (name, value, milliseconds, step), ``tags``, ``artifact``, ``end``."""
+        """``params``, ``metrics`` (name, value, milliseconds, step), ``tags``, ``inputs`` (``name``, ``digest``,
+        ``source`` of a data set), ``artifact``, ``end``."""
         from mlflow.entities import Metric, Param
 
         if kind == "params":
@@ -61,6 +65,8 @@ class MlflowSink:
                 self._client.log_batch(run_id, metrics=metrics[start : start + _BATCH])
         elif kind == "tags":
             self._tag(run_id, body["tags"])
+        elif kind == "inputs":
+            self._client.log_inputs(run_id, datasets=[_data_set(body)])
         elif kind == "artifact":
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / body["name"]
@@ -72,8 +78,11 @@ class MlflowSink:
             self._client.set_terminated(run_id, body["status"], body.get("time"))
 
     def _tag(self, run_id: str, tags: Mapping[str, str]) -> None:
-        for name, value in tags.items():
-            self._client.set_tag(run_id, name, mask(value)[:_LONGEST_TAG])
+        from mlflow.entities import RunTag
+
+        made = [RunTag(name, mask(value)[:_LONGEST_TAG]) for name, value in tags.items()]
+        for start in range(0, len(made), _PARAMS):
+            self._client.log_batch(run_id, tags=made[start : start + _PARAMS])
 
     def points(self, run_id: str, names: list[str]) -> dict[str, int]:
         """See :class:`study.spool.Sink`."""
@@ -99,3 +108,12 @@ class MlflowSink:
             return str(error.error_code) in _TEMPORARY
         # What requests and urllib3 raise derives from OSError.
         return isinstance(error, (OSError, SQLAlchemyError))
+
+
+def _data_set(body: Mapping[str, Any]) -> DatasetInput:
+    """As MLflow's UI shows what a run was trained on."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    source = json.dumps(body["source"], sort_keys=True)
+    data_set = Dataset(body["name"], body["digest"][:_LONGEST_DIGEST], "mtl-study", source)
+    return DatasetInput(data_set, [InputTag("mlflow.data.context", "training")])

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _LONGEST_PARAM = 6000
+_HOLD_SECONDS = 1.0
+"""Reports of a trial that follow each other faster are written together, with the next one or the end of its run."""
 _PARENT = "parent"
 _WHOLE = (
     f"tags.{schema.KIND} = '{schema.TRIAL_RUN}' and tags.{schema.STATUS} = '{schema.COMPLETE}'"
@@ -100,6 +102,8 @@ class Tracker:
         self._runs: dict[str, str] = {}
         self._attempts: dict[str, int] = {}
         self._ended: dict[str, tuple[str, Trial]] = {}
+        self._held: dict[str, list[list[Any]]] = {}
+        self._wrote: dict[str, float] = {}
 
     # ---- study -----------------------------------------------------------------------------------
 
@@ -134,12 +138,20 @@ class Tracker:
             **self._common_tags(subject.kind),
             schema.PLAN_DIGEST: digest,
             schema.STATUS: schema.RUNNING,
-            "mlflow.note.content": subject.title,
+            "mlflow.note.content": self._note(),
         }
         run = self.client.create_run(self._experiment, run_name=f"{subject.id} | {subject.profile}", tags=tags)
         self.custody.adopt(_PARENT, str(run.info.run_id))
         self._artifact(_PARENT, subject.file, json.dumps(subject.document, indent=1).encode())
         return str(run.info.run_id)
+
+    def _note(self) -> str:
+        """What the MLflow UI shows beside the parent run; of a study, where its report is."""
+        subject = self.subject
+        if subject.kind != schema.STUDY_RUN:
+            return subject.title
+        report = self.home.report(subject.id, subject.profile)
+        return f"{subject.title}\n\nReport: [{report.name}]({report.absolute().as_uri()})"
 
     def close(self, status: str, reason: str = "") -> None:
         """End the parent run, wait until the store has everything, and give up the trials; a run that is found
@@ -201,7 +213,9 @@ class Tracker:
         now = int(time.time() * 1000)
         metrics = [[p.name, p.value, now, p.step] for p in (*report.points, *more)]
         metrics += [[schema.cost(name), value, now, report.iteration] for name, value in report.costs.items()]
-        self.custody.write(run, "metrics", {"metrics": metrics})
+        self._held.setdefault(run, []).extend(metrics)
+        if time.monotonic() - self._wrote.get(run, -_HOLD_SECONDS) >= _HOLD_SECONDS:
+            self._write_held(run)
         if report.over:
             if report.history is not None:
                 self._arrays(run, schema.HISTORY_FILE, report.history)
@@ -213,6 +227,12 @@ class Tracker:
                 self._ended[trial.key] = (run, trial)
             del self._runs[trial.key]
         return self.custody.spool.run_id(run)
+
+    def _write_held(self, run: str) -> None:
+        metrics = self._held.pop(run, [])
+        if metrics:
+            self.custody.write(run, "metrics", {"metrics": metrics})
+            self._wrote[run] = time.monotonic()
 
     def prune(self, trial: Trial, reason: str) -> None:
         """Close the run of a trial that was stopped because others are better."""
@@ -276,6 +296,8 @@ class Tracker:
         plain = config.to_dict()
         params = {name: str(value)[:_LONGEST_PARAM] for name, value in flatten(plain).items()}
         self.custody.write(run, "params", {"params": params})
+        data = {"name": config.data.name, "digest": tags[schema.DATA_FINGERPRINT], "source": config.data.to_dict()}
+        self.custody.write(run, "inputs", data)
         self._artifact(run, schema.CONFIG_FILE, json.dumps(plain, indent=1).encode())
         self._runs[trial.key] = run
 
@@ -292,6 +314,8 @@ class Tracker:
         self, run: str, key: str | None, status: str, mlflow_status: str, reason: str, *, always: bool = False
     ) -> None:
         """End a run; with ``key``, its trial is over here, too. ``always`` writes an empty reason over an old one."""
+        self._write_held(run)
+        self._wrote.pop(run, None)
         tags = {schema.STATUS: status, **({schema.STATUS_REASON: reason} if reason or always else {})}
         body: dict[str, Any] = {"status": mlflow_status, "tags": tags, "time": int(time.time() * 1000)}
         if status in (schema.COMPLETE, schema.VALIDATED) and key is not None:

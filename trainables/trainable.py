@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import Any
 
+import torch
 from ray import tune
 
 from trainables import checkpoint
@@ -28,7 +30,7 @@ class TrialTrainable(tune.Trainable):
         """Build the trial, from its checkpoint if it has one."""
         self._chunk_seconds = float(config.get("chunk_seconds", 5.0))
         self._checkpoint_seconds = float(config.get("checkpoint_seconds", 30.0))
-        self._session = Session(TrialTask(**config["trial"]), self._checkpoint_seconds)
+        self._session = config.get("session", Session)(TrialTask(**config["trial"]), self._checkpoint_seconds)
 
     def step(self) -> dict[str, Any]:
         """Train one chunk."""
@@ -38,6 +40,10 @@ class TrialTrainable(tune.Trainable):
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take on another trial in this process."""
         del self._session
+        if torch.cuda.is_initialized():
+            # What PyTorch keeps of the trial before is a neighbour's: what each may take is counted by its kind.
+            gc.collect()
+            torch.cuda.empty_cache()
         self.setup(new_config)
         return True
 

@@ -9,7 +9,7 @@ from enum import Enum
 from typing import Protocol
 
 from trainables.data.loader import usable_cores
-from trainables.session import Report, TrialTask
+from trainables.session import Report, Session, TrialTask
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,11 @@ class ExecutorSettings:
         max_failures: retries of a trial whose worker died or raised, each from its last checkpoint.
         gpus_per_trial: share of a GPU a trial takes, where its device is ``cuda``.
         cluster: where Ray runs, as :func:`study.cluster.connect.connect` takes it.
+        measure_gpus: whether the share of a GPU is measured for each kind of trial (:mod:`study.packing`).
+        measure_workers: whether ``workers`` is a limit, lowered to the trials that have cores and memory.
+        gpus: the share of a GPU of each trial, where they differ; instead of ``gpus_per_trial``.
+        session: what a worker trains a trial with; importable there. Another than the default serves to measure what
+            trials cost beside their training.
     """
 
     workers: int = 1
@@ -107,6 +112,10 @@ class ExecutorSettings:
     max_failures: int = 1
     gpus_per_trial: float = 1.0
     cluster: str = "local"
+    measure_gpus: bool = False
+    measure_workers: bool = False
+    gpus: Callable[[TrialTask], float] | None = None
+    session: type[Session] = Session
 
 
 def share(settings: ExecutorSettings, threads: int, cores: int | None = None) -> int:
@@ -118,3 +127,10 @@ def share(settings: ExecutorSettings, threads: int, cores: int | None = None) ->
         cores: of all machines; ``None`` for those of this one.
     """
     return max(threads, (cores or usable_cores()) // max(settings.workers, 1))
+
+
+def gpus_of(settings: ExecutorSettings, task: TrialTask) -> float:
+    """Share of a GPU that a trial takes: none where it trains on the CPU."""
+    if task.device != "cuda":
+        return 0.0
+    return settings.gpus_per_trial if settings.gpus is None else settings.gpus(task)

@@ -6,10 +6,12 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from functools import partial
+from typing import Any
 
 from study import environment
 from study.cluster.connect import LOCAL, connect, quiet_output
-from study.executors.base import ExecutorSettings, OnEvent, Source, share
+from study.executors.base import ExecutorSettings, OnEvent, Source, gpus_of, share
 from study.home import Home
 
 _SNAPSHOT_SECONDS = "30"
@@ -44,10 +46,15 @@ class TuneExecutor:
 
         relay = Relay(on_event)
         scratch = self.home.scratch / f"tune-{os.getpid()}-{time.monotonic_ns()}"
-        gpu = self.settings.gpus_per_trial if source.cuda else 0.0
+        share_of = partial(gpus_of, self.settings)
+
+        def place(config: dict[str, Any]) -> tune.PlacementGroupFactory:
+            return tune.PlacementGroupFactory([{"CPU": source.threads, "GPU": config["gpus"]}])
+
         chunks = {
             "chunk_seconds": self.settings.chunk_seconds,
             "checkpoint_seconds": self.settings.checkpoint_seconds,
+            "session": self.settings.session,
         }
         try:
             with connect(
@@ -57,10 +64,12 @@ class TuneExecutor:
                 store=self.home.tracking_uri,
             ):
                 tuner = tune.Tuner(
-                    tune.with_resources(TrialTrainable, {"cpu": source.threads, "gpu": gpu}),
+                    tune.with_resources(TrialTrainable, place),
                     tune_config=tune.TuneConfig(
                         num_samples=-1,
-                        search_alg=Feed(source, relay, self.settings.workers, chunks, self._cores(source.threads)),
+                        search_alg=Feed(
+                            source, relay, self.settings.workers, chunks, self._cores(source.threads), share_of
+                        ),
                         scheduler=Judge(relay),
                         max_concurrent_trials=None,
                         reuse_actors=True,
