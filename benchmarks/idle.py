@@ -24,7 +24,7 @@ class IdleSession(Session):
         checkpoint_seconds: not used; there is nothing to keep.
     """
 
-    def __init__(self, task: TrialTask, checkpoint_seconds: float = 30.0) -> None:  # noqa: ARG002
+    def __init__(self, task: TrialTask, checkpoint_seconds: float = 30.0) -> None:
         self.task = task
         self._amount = int(task.config["train"]["budget"]["amount"])
         self._names = list(task.config["tasks"]["include"])

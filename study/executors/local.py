@@ -15,7 +15,7 @@ from typing import Any
 from study.executors.base import ExecutorSettings, Failure, OnEvent, Source, Verdict, share
 from study.faults import out_of_memory
 from trainables.errors import UserError
-from trainables.session import Report, TrialTask
+from trainables.session import Report, Session, TrialTask
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class _Raised:
     retry: bool
 
 
-def _serve(connection: Connection, settings: ExecutorSettings) -> None:
+def _serve(connection: Connection, begin: type[Session], chunk_seconds: float, checkpoint_seconds: float) -> None:
     """A worker: takes trials one after another until it is sent ``None``."""
     # Ctrl-C reaches the whole process group; the driver decides what it means and stops its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -38,9 +38,9 @@ def _serve(connection: Connection, settings: ExecutorSettings) -> None:
             task = connection.recv()
             if task is None:
                 return
-            session = settings.session(task, settings.checkpoint_seconds)
+            session = begin(task, checkpoint_seconds)
             while True:
-                report = session.advance(settings.chunk_seconds)
+                report = session.advance(chunk_seconds)
                 connection.send(report)
                 if report.over:
                     break
@@ -61,7 +61,11 @@ class _Worker:
     def __init__(self, settings: ExecutorSettings) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, other = context.Pipe()
-        self.process: SpawnProcess = context.Process(target=_serve, args=(other, settings), daemon=True)
+        self.process: SpawnProcess = context.Process(
+            target=_serve,
+            args=(other, settings.session, settings.chunk_seconds, settings.checkpoint_seconds),
+            daemon=True,
+        )
         self.process.start()
         other.close()
         self.task: TrialTask | None = None
