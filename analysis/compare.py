@@ -224,11 +224,11 @@ def _add_delta_m(directory: Directory, subject: Subject, plan: Plan, found: dict
     if not all(math.isfinite(mean) and mean != 0 for mean in means.values()):
         return
     better = {task.name: task.higher_is_better for task in plan.tasks}
-    for values in found.values():
-        own = {task: values.get(name, math.nan) for task, name in names.items()}
+    for seed_values in found.values():
+        own = {task: seed_values.get(name, math.nan) for task, name in names.items()}
         gain = delta_m(own, means, better)
         if math.isfinite(gain):
-            values[DELTA_M] = gain
+            seed_values[DELTA_M] = gain
 
 
 def _directions(a: Subject, b: Subject) -> dict[str, bool]:

@@ -219,7 +219,7 @@ class _Merge:
         """Copy a run; the tags and the state by which it counts are written last."""
         if self._dry or self._client is None:
             return record.run_id
-        from mlflow.entities import Metric, Param
+        from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 
         client = self._client
         parent = self._parents.get(record.tags.get(_PARENT_TAG, ""))
@@ -236,6 +236,10 @@ class _Merge:
         ]
         for start in range(0, len(points), _METRICS_AT_ONCE):
             client.log_batch(run_id, metrics=points[start : start + _METRICS_AT_ONCE])
+        if record.data:
+            used = [Dataset(each.name, each.digest, each.source_type, each.source) for each in record.data]
+            context = [InputTag("mlflow.data.context", "training")]
+            client.log_inputs(run_id, datasets=[DatasetInput(each, context) for each in used])
         for name in record.artifacts:
             self._artifact(run_id, record.run_id, name)
         for name, value in last.items():

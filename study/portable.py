@@ -53,6 +53,17 @@ class ExperimentRecord(BaseModel):
     tags: dict[Key, Tag]
 
 
+class DataRecord(BaseModel):
+    """A data set that a run was trained on, as MLflow keeps it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Annotated[str, Field(max_length=500)]
+    digest: Annotated[str, Field(max_length=36)]
+    source_type: Annotated[str, Field(max_length=36)]
+    source: Annotated[str, Field(max_length=65535)]
+
+
 class RunRecord(BaseModel):
     """A run that ended."""
 
@@ -71,6 +82,7 @@ class RunRecord(BaseModel):
     metrics: dict[Key, tuple[Value, ...]]
     artifacts: tuple[Annotated[str, AfterValidator(check_name)], ...]
     """Paths below the run's folder."""
+    data: tuple[DataRecord, ...] = ()
 
     @property
     def trial_key(self) -> str:
@@ -115,6 +127,10 @@ def record_of(client: MlflowClient, run: Run, experiment: str, artifacts: list[s
         params=dict(run.data.params),
         metrics=metrics,
         artifacts=tuple(artifacts),
+        data=tuple(
+            DataRecord(name=each.name, digest=each.digest, source_type=each.source_type, source=each.source)
+            for each in (entry.dataset for entry in run.inputs.dataset_inputs)
+        ),
     )
 
 

@@ -140,7 +140,7 @@ class StudyProgress:
             self._left.pop(trial.key, None)
             self._spent += report.costs["seconds"]
             self._estimated += self._expected.get(trial.key, 0.0)
-            self._over(trial, report.diverged)
+            self._over(trial, report.diverged or "")
             if report.diverged:
                 self._line(trial, report.diverged)
                 self._event("diverged", trial, reason=report.diverged, **self._so_far())
