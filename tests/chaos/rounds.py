@@ -1,0 +1,240 @@
+"""Rounds: a fresh home, drivers that are disturbed one after another, drivers that are not until one is through."""
+
+from __future__ import annotations
+
+import multiprocessing
+import random
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .faults import CLUSTER, DISK, FILLER, PAIR, POINTS, SEARCH, STORE, Fault, Injector, draw, free_later
+from .sweep import SEARCHING, STUDY, Result, drive, result
+
+KINDS = ("kills", "kills", "kills", "checkpoints", "store", "store", "disk", "pair", "search")
+TRIES = 4
+"""Of undisturbed drivers at the end of a round; the first has to do, but for a failure they may take up again."""
+LIMIT = 240.0
+"""Seconds a driver may take before it is taken to hang."""
+DISK_BYTES = "24m"
+HURT = Fault("the newest checkpoint", "damage", 1)
+
+
+@dataclass
+class Tally:
+    """What came of rounds.
+
+    Attributes:
+        faults: that struck.
+        lost: cells without a result.
+        repeated: cells with more than one.
+        different: cells whose result is not that of the undisturbed sweep, bit for bit.
+        hung: drivers that did not end.
+        odd: homes with something left over.
+        failures: what to repeat.
+    """
+
+    faults: int = 0
+    rounds: int = 0
+    lost: int = 0
+    repeated: int = 0
+    different: int = 0
+    hung: int = 0
+    odd: int = 0
+    failures: list[str] = field(default_factory=list)
+
+    @property
+    def wrong(self) -> int:
+        return self.lost + self.repeated + self.different + self.hung + self.odd
+
+
+@dataclass(frozen=True)
+class Round:
+    """Disturbed runs, each with its faults.
+
+    Attributes:
+        seed: that it was drawn from.
+        kind: of :data:`KINDS`, or ``ray``.
+        runs: by run, its faults.
+    """
+
+    seed: int
+    kind: str
+    runs: tuple[tuple[Fault, ...], ...]
+
+    def __str__(self) -> str:
+        return f"{self.kind}: " + "; ".join(" and ".join(map(str, run)) for run in self.runs)
+
+
+def drawn(seed: int, kind: str | None = None) -> Round:
+    """The round of a seed."""
+    chance = random.Random(seed)
+    kind = kind or chance.choice(KINDS)
+    one = {
+        "kills": POINTS,
+        "checkpoints": {"a report": POINTS["a report"]},
+        "store": {"the store": STORE["the store"]},
+        "disk": DISK,
+        "pair": PAIR,
+        "search": {**SEARCH, "a report": POINTS["a report"], "a transaction": POINTS["a transaction"]},
+        "ray": CLUSTER,
+    }[kind]
+    runs = []
+    for _ in range({"kills": 3, "checkpoints": 2, "search": 3}.get(kind, 1)):
+        faults = [draw(chance, one)]
+        if kind == "checkpoints":
+            faults.append(HURT)
+        if kind == "store" and chance.random() < 0.7:
+            further = {"the spool": STORE["the spool"], "a report": POINTS["a report"]}
+            faults.append(draw(chance, further))
+        runs.append(tuple(faults))
+    return Round(seed, kind, tuple(runs))
+
+
+class Arena:
+    """Where rounds are held.
+
+    Args:
+        folder: for homes and logs.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        # Drivers are forked from a process that has imported everything, and nothing else.
+        self._processes = multiprocessing.get_context("forkserver")
+        self._processes.set_forkserver_preload([drive.__module__])
+        self._calm: dict[str, Result] = {}
+
+    def hold(self, planned: Round, tally: Tally) -> None:
+        """Hold a round and count what came of it."""
+        kind = SEARCHING if planned.kind == "search" else STUDY
+        calm = self._undisturbed(kind)
+        place = self.folder / f"{planned.seed}-{planned.kind}"
+        place.mkdir(parents=True)
+        problems: list[str] = []
+        with _disk(place / "home", small=planned.kind == "disk") as home:
+            for faults in planned.runs:
+                self._disturb(planned, kind, faults, home, problems)
+            struck = place / "struck"
+            tally.faults += len(list(struck.iterdir()))
+            for attempt in range(TRIES):
+                code = self._run(kind, "ray" if planned.kind == "ray" else "local", Injector((), struck, home), place)
+                if code is None:
+                    problems.append("an undisturbed run hangs")
+                if code == 0:
+                    break
+                problems += [f"undisturbed run {attempt + 1} ends with {code}"] if attempt else []
+            self._judge(calm, result(kind, home), tally, problems)
+        tally.rounds += 1
+        tally.hung += sum("hang" in problem for problem in problems)
+        if problems:
+            log = (place / "log").read_text()[-3000:]
+            tally.failures.append(f"seed {planned.seed}, {planned}\n    " + "\n    ".join([*problems, log]))
+        else:
+            shutil.rmtree(place)
+
+    def _undisturbed(self, kind: str) -> Result:
+        if kind not in self._calm:
+            place = self.folder / f"calm-{kind}"
+            home = place / "home"
+            home.mkdir(parents=True)
+            code = self._run(kind, "local", Injector((), place, home), place)
+            self._calm[kind] = result(kind, home)
+            if code != 0 or self._calm[kind].odd or not self._calm[kind].cells:
+                raise RuntimeError(
+                    f"undisturbed: ends with {code}: {self._calm[kind].odd}\n{(place / 'log').read_text()}"
+                )
+        return self._calm[kind]
+
+    def _disturb(self, planned: Round, kind: str, faults: tuple[Fault, ...], home: Path, problems: list[str]) -> None:
+        place = home.parent
+        (place / "struck").mkdir(exist_ok=True)
+        injector = Injector([fault for fault in faults if fault is not HURT], place / "struck", home)
+        executor = "ray" if planned.kind == "ray" else "local"
+        lease = 3.0 if planned.kind == "pair" else 60.0
+        others = []
+        if planned.kind == "pair":
+            others.append(self._start(kind, executor, Injector((), place / "struck", home), place, lease))
+        timer = free_later(home, 12.0) if planned.kind == "disk" else None
+        code = self._run(kind, executor, injector, place, lease)
+        if code is None:
+            problems.append(f"a run hangs after {', '.join(map(str, faults))}")
+        for other in others:
+            if _ended(other) is None:
+                problems.append("the other driver hangs")
+        if timer is not None:
+            timer.cancel()
+            (home / FILLER).unlink(missing_ok=True)
+        if HURT in faults:
+            _damage(home, random.Random(planned.seed), place / "struck")
+
+    def _start(
+        self, kind: str, executor: str, injector: Injector, place: Path, lease: float
+    ) -> multiprocessing.Process:
+        process = self._processes.Process(target=drive, args=(kind, executor, injector, place / "log", lease))
+        process.start()
+        return process  # type: ignore[return-value]
+
+    def _run(self, kind: str, executor: str, injector: Injector, place: Path, lease: float = 60.0) -> int | None:
+        return _ended(self._start(kind, executor, injector, place, lease))
+
+    @staticmethod
+    def _judge(calm: Result, found: Result, tally: Tally, problems: list[str]) -> None:
+        for key, (expected, *_) in calm.cells.items():
+            runs = found.cells.get(key, [])
+            if not runs:
+                tally.lost += 1
+                problems.append(f"cell {key[:12]} is lost")
+            if len(runs) > 1:
+                tally.repeated += 1
+                problems.append(f"cell {key[:12]} has {len(runs)} results")
+            if any(run != expected for run in runs):
+                tally.different += 1
+                problems.append(f"cell {key[:12]} differs")
+        if strange := found.cells.keys() - calm.cells.keys():
+            tally.different += len(strange)
+            problems.append(f"{len(strange)} cells that the undisturbed sweep has not")
+        if found.sequence != calm.sequence:
+            tally.different += 1
+            problems.append("the search's trials differ")
+        if found.odd:
+            tally.odd += 1
+            problems += found.odd
+
+
+def _ended(process: multiprocessing.Process) -> int | None:
+    process.join(LIMIT)
+    if process.exitcode is None:
+        process.kill()
+        process.join()
+        return None
+    return process.exitcode
+
+
+def _damage(home: Path, chance: random.Random, struck: Path) -> None:
+    """Flip a bit of a checkpoint, or cut it."""
+    for path in sorted((home / "checkpoints").glob("*/*.ckpt"))[:1]:
+        data = bytearray(path.read_bytes())
+        place = chance.randrange(len(data))
+        if chance.random() < 0.5:
+            data[place] ^= 1 << chance.randrange(8)
+        else:
+            del data[place:]
+        path.write_bytes(bytes(data))
+        (struck / f"damage_{len(list(struck.iterdir()))}").touch()
+
+
+@contextmanager
+def _disk(home: Path, *, small: bool) -> Iterator[Path]:
+    """A home; on a disk of its own where this user may mount one."""
+    home.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(home)]
+    mounted = small and subprocess.run(command, capture_output=True, check=False).returncode == 0
+    try:
+        yield home
+    finally:
+        if mounted:
+            subprocess.run(["umount", "--lazy", str(home)], check=True)
