@@ -4,6 +4,7 @@
 # make bench   what one step of every method costs; more with BENCH='--backbone vit_tiny --image-size 128 --batch 16'
 # make bench-data  samples per second and core of every data set, beside plain loops; a few minutes
 # make results train the studies of docs/results at profile cpu, three seeds, and write their tables and figures (about half an hour)
+# make chaos   kill and break what a sweep is made of, N times, and hold what is recorded against an undisturbed sweep
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -12,7 +13,7 @@ PROFILE ?= cpu
 # pip compiles what it installs; without compiled files every Ray worker starts about twice as slowly.
 PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --compile -c constraints.txt
 
-.PHONY: study test test-fast check bench bench-data results format clean
+.PHONY: study test test-fast check bench bench-data chaos results format clean
 
 $(VENV)/.created:
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; name another with make PYTHON=python3.12")'
@@ -65,6 +66,11 @@ bench: $(VENV)/.installed-dev
 
 bench-data: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.data $(BENCH)
+
+N ?= 200
+SEED ?= 0
+chaos: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.chaos --faults $(N) --seed $(SEED)
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
