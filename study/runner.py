@@ -19,7 +19,9 @@ from study.cluster.connect import LOCAL, Connection, joined
 from study.cost import CostModel
 from study.executors import Executor, ExecutorSettings, make_executor
 from study.home import Home
+from study.packing import in_order
 from study.plan import Plan, Trial
+from study.probing import packed
 from study.progress import Emit, StudyProgress, build_bar
 from study.tracking import Tracker, diverged_reasons, finished_runs
 from study.training import Training
@@ -130,7 +132,7 @@ def run_study(
         engine = make_executor(executor, settings, home)
         single = replace(settings, workers=1, gpus_per_trial=max(1.0, settings.gpus_per_trial))
         alone = partial(make_executor, executor, single, home)
-        return _run(plan, home, engine, alone, settings, device, console, gain, emit)
+        return _run(plan, home, engine, alone, settings, device, connection, console, gain, emit)
 
 
 def _run(
@@ -140,6 +142,7 @@ def _run(
     alone: Callable[[], Executor],
     settings: ExecutorSettings,
     device: str,
+    connection: Connection | None,
     console: Console,
     gain: Gain | None,
     emit: Emit | None,
@@ -170,15 +173,22 @@ def _run(
             check_checkpoints(pending, home)
             prepare_data(pending, home, console, min(settings.workers, os.cpu_count() or 1))
             expected = CostModel(tracker.client).seconds(pending)
+            tasks = {trial.key: task_of(trial, home, device) for trial in pending}
+            settings, packing = packed(
+                settings, tasks, expected, home, connection, console, one_gpu=engine.name == "local"
+            )
+            engine = make_executor(engine.name, settings, home)
             view = StudyProgress(console, plan, len(trials) - len(pending), expected, settings.workers, emit)
             if gain is not None:
                 view.best = BestSoFar(plan, gain)
                 for trial in trials:
                     if trial.key in finished:
                         view.best.add(trial, finished[trial.key].data.metrics)
+            by_key = {trial.key: trial for trial in pending}
             # The longest first: a long trial started last would be waited for alone.
-            pending.sort(key=lambda trial: expected[trial.key], reverse=True)
-            Training(pending, partial(task_of, home=home, device=device), tracker, engine, alone, outcome, view).run()
+            pending = [by_key[key] for key in in_order(tasks, expected)]
+            starved = None if packing is None else packing.starved
+            Training(pending, lambda trial: tasks[trial.key], tracker, engine, alone, outcome, view, starved).run()
         if outcome.interrupted:
             status, reason = schema.INTERRUPTED, "stopped by the user"
         elif outcome.failures:

@@ -42,6 +42,7 @@ class Training:
         alone: makes an engine that runs one trial at a time, with a whole device.
         outcome: is filled in.
         view: shows how far it is.
+        starved: told of a trial that ran out of memory beside others.
     """
 
     adaptive = False
@@ -55,11 +56,13 @@ class Training:
         alone: Callable[[], Executor],
         outcome: Outcome,
         view: StudyProgress,
+        starved: Callable[[TrialTask], None] | None = None,
     ) -> None:
         self._trials = {trial.key: trial for trial in pending}
         self._task_of, self._tracker, self._home = task_of, tracker, tracker.home
         self._engine, self._alone = engine, alone
         self._outcome, self._view = outcome, view
+        self._tell_starved = starved
         tasks = [task_of(trial) for trial in pending]
         self.threads = max((int(task.config["train"]["threads"]) for task in tasks), default=1)
         self.cuda = any(task.device == "cuda" for task in tasks)
@@ -155,6 +158,8 @@ class Training:
         if out_of_memory(reason):
             if trial.key not in self._starved:
                 self._starved[trial.key] = reason
+                if self._tell_starved is not None:
+                    self._tell_starved(self._task_of(trial))
                 self._tracker.suspend(trial, f"{reason}; to be tried again alone on its device")
                 self._view.console.print(f"{trial.label}: out of memory, tried again alone later", highlight=False)
                 return

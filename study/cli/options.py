@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,21 @@ def options(*options: Callable[..., Any]) -> Callable[..., Any]:
         return function
 
     return decorate
+
+
+class _Share(click.ParamType):
+    """A positive number, or ``auto`` as ``None``."""
+
+    name = "SHARE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | None:
+        if value == "auto":
+            return None
+        with suppress(ValueError):
+            share = float(value)
+            if math.isfinite(share) and share > 0:
+                return share
+        return self.fail(f"{value}: auto, or a number above 0, is wanted", param, ctx)
 
 
 def _elsewhere(variable: str) -> Callable[[click.Context, click.Parameter, str | None], None]:
@@ -109,10 +125,16 @@ running_options = options(
     click.option(
         "--workers",
         type=click.IntRange(min=1),
-        help="Trials at a time (default: one per usable core; all of a cluster).",
+        help="Trials at a time (default: as many as have cores for their threads, and memory; all of a cluster).",
     ),
     click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True),
-    click.option("--gpus-per-trial", type=click.FloatRange(min=0, min_open=True), default=1.0, show_default=True),
+    click.option(
+        "--gpus-per-trial",
+        type=_Share(),
+        default="auto",
+        show_default=True,
+        help="Share of a GPU, like 0.25; auto measures the memory of each kind of trial by two steps.",
+    ),
     click.option("--quiet", is_flag=True, help="Print the table alone."),
 )
 format_option = click.option("--format", "form", type=click.Choice(FORMATS), default="text", show_default=True)
@@ -170,8 +192,13 @@ def executor_settings(how: Mapping[str, Any]) -> ExecutorSettings:
     from study.executors import ExecutorSettings
 
     here = usable_cores() if how["cluster"] == "local" else 0
+    share = how["gpus_per_trial"]
     return ExecutorSettings(
-        workers=how["workers"] or here, gpus_per_trial=how["gpus_per_trial"], cluster=how["cluster"]
+        workers=how["workers"] or here,
+        gpus_per_trial=1.0 if share is None else share,
+        cluster=how["cluster"],
+        measure_gpus=share is None,
+        measure_workers=not how["workers"],
     )
 
 

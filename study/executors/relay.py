@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from ray.tune.search import Searcher
 
 from study.executors.base import Failure, OnEvent, Source, Verdict
 from study.faults import node_lost
-from trainables.session import Report
+from trainables.session import Report, TrialTask
 
 if TYPE_CHECKING:
     from ray.tune.execution.tune_controller import TuneController
@@ -117,10 +118,17 @@ class Feed(Searcher):
         workers: trials at a time; an adaptive source is asked for no more.
         fixed: what every trial's Tune config holds beside the trial.
         cores: of its machine that are a trial's share.
+        gpus: share of a GPU that a trial takes.
     """
 
     def __init__(
-        self, source: Source, relay: Relay, workers: int, fixed: dict[str, Any], cores: int | None = None
+        self,
+        source: Source,
+        relay: Relay,
+        workers: int,
+        fixed: dict[str, Any],
+        cores: int | None = None,
+        gpus: Callable[[TrialTask], float] = lambda task: 0.0,
     ) -> None:
         super().__init__()
         self._source = source
@@ -128,11 +136,12 @@ class Feed(Searcher):
         self._workers = workers
         self._fixed = fixed
         self._cores = cores
+        self._gpus = gpus
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune pickles its searcher with the experiment, which is never restored here; a source may hold what cannot
         # be pickled.
-        return {**vars(self), "_source": None, "_relay": None}
+        return {**vars(self), "_source": None, "_relay": None, "_gpus": None}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next trial's Tune config, ``None`` to be asked again, or ``FINISHED``."""
@@ -149,7 +158,8 @@ class Feed(Searcher):
         if task is None:
             return None if running and self._source.adaptive else str(Searcher.FINISHED)
         running.add(task.key)
-        return {"trial": asdict(replace(task, cores=self._cores)), **self._fixed}
+        # Actors are reused by what they take: trials with the same share of a GPU follow one another in one of them.
+        return {"trial": asdict(replace(task, cores=self._cores)), "gpus": self._gpus(task), **self._fixed}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Nothing: the relay and the judge have told the driver."""
