@@ -19,15 +19,20 @@ from trainables.settings import Settings, parse_yaml
 
 MOST_SEEDS = 1000
 
-STUDIES: Registry[Traversable] = Registry(
-    "study",
-    "mtl_study.studies",
-    lambda name, entry: "" if hasattr(entry, "read_text") else "the path of a YAML file is wanted",
-)
-"""Studies by id, each a YAML file."""
-for _entry in (files("study") / "specs").iterdir():
-    if _entry.name.endswith(".yaml"):
-        STUDIES.register(_entry.name.removesuffix(".yaml"), _entry)
+
+def yaml_files(kind: str, group: str, folder: str) -> Registry[Traversable]:
+    """The YAML files of a folder of this package by name; other packages add theirs as entry points of ``group``."""
+    registry: Registry[Traversable] = Registry(
+        kind, group, lambda name, entry: "" if hasattr(entry, "read_text") else "the path of a YAML file is wanted"
+    )
+    for entry in (files("study") / folder).iterdir():
+        if entry.name.endswith(".yaml"):
+            registry.register(entry.name.removesuffix(".yaml"), entry)
+    return registry
+
+
+STUDIES = yaml_files("study", "mtl_study.studies", "specs")
+"""Studies by id."""
 
 
 class Published(Settings):

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from search_spaces import apply
-from study.spec import SpecProfile, StudySpec, check_profiles, profile
+from study.spec import SpecProfile, StudySpec, check_profiles, profile, yaml_files
 from trainables.errors import ConfigError, unknown
 from trainables.presets import merge
 from trainables.settings import Settings, parse_yaml
@@ -232,11 +230,13 @@ class SearchSpec(Settings):
         )
 
 
-@cache
+SEARCHES = yaml_files("search", "mtl_study.searches", "searches")
+"""Searches by id."""
+
+
 def search_names() -> tuple[str, ...]:
-    """Ids of the searches that come with the package."""
-    folder = files("study") / "searches"
-    return tuple(sorted(entry.name[:-5] for entry in folder.iterdir() if entry.name.endswith(".yaml")))
+    """Ids of the searches there are."""
+    return tuple(sorted(SEARCHES))
 
 
 def load_search(name: str) -> SearchSpec:
@@ -251,11 +251,9 @@ def load_search(name: str) -> SearchSpec:
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
             raise ConfigError(f"{name}: cannot be read: {reason}") from None
-    elif name in search_names():
-        source = f"{name}.yaml"
-        text = (files("study") / "searches" / source).read_text(encoding="utf-8")
     else:
-        raise ConfigError(unknown("search", name, search_names()))
+        source = f"{name}.yaml"
+        text = SEARCHES[name].read_text(encoding="utf-8")
     try:
         spec = SearchSpec.parse(parse_yaml(text, source))
         check_profiles([*spec.profiles, *spec.budgets], spec.profile)
