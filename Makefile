@@ -1,6 +1,7 @@
 # make study   install, run the first ablation, print its table
 # make test    install what is missing, run the tests
 # make check   lint, format and type checks
+# make docs    the documentation into build/site; a warning or a link that leads nowhere is an error
 # make bench   what one step of every method costs; more with BENCH='--backbone vit_tiny --image-size 128 --batch 16'
 # make bench-data  samples per second and core of every data set, beside plain loops; a few minutes
 # make results train the studies of docs/results at profile cpu, three seeds, and write their tables and figures (about half an hour)
@@ -13,7 +14,7 @@ PROFILE ?= cpu
 # pip compiles what it installs; without compiled files every Ray worker starts about twice as slowly.
 PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --compile -c constraints.txt
 
-.PHONY: study test test-fast check bench bench-data chaos results format clean
+.PHONY: study test test-fast check docs bench bench-data chaos results format clean
 
 $(VENV)/.created:
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; name another with make PYTHON=python3.12")'
@@ -33,6 +34,10 @@ $(VENV)/.installed-results: $(VENV)/.installed
 	$(PIP) -e '.[qm9]'
 	@touch $@
 
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(PIP) -e '.[docs]'
+	@touch $@
+
 study: $(VENV)/.installed
 	$(BIN)/mtl-study run $(STUDY) --profile $(PROFILE)
 
@@ -47,6 +52,10 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Material says at every start what it thinks of the next mkdocs.
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 RESULTS := table4 d4 d5 d6 fidelity qm9
 FIGURES := fig3 fig4 d_fig6
