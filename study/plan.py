@@ -12,7 +12,7 @@ from search_spaces import apply, axes_from, grid
 from study import schema
 from study.parent import ParentRun
 from study.spec import Row, StudySpec, profile
-from trainables.config import TrialConfig, cell_key, data_set_of, load_trial, tasks_of, trial_key
+from trainables.config import TrialConfig, data_set_of, load_trial, replicate_keys, tasks_of
 from trainables.errors import ConfigError, unknown
 from trainables.presets import merge, set_path
 
@@ -190,7 +190,8 @@ def _expand(
         )
         config = load_trial(plain, f"row '{row.id}'") if not row.per_task else None
         configs = [config] if config else _per_task(plain, f"row '{row.id}'")
-        trials = tuple(_trial(c.with_seed(seed), label, row.per_task) for seed in seeds for c in configs)
+        replicates = [_replicates(c, seeds, label, row.per_task) for c in configs]
+        trials = tuple(trial for same_seed in zip(*replicates, strict=True) for trial in same_seed)
         yield PlannedRow(row.id + suffix, label, point, published, trials)
 
 
@@ -200,15 +201,21 @@ def _per_task(plain: Mapping[str, Any], where: str) -> list[TrialConfig]:
     return [load_trial(set_path(plain, "tasks.include", [name]), where) for name in names]
 
 
-def _trial(config: TrialConfig, label: str, per_task: bool) -> Trial:
-    tasks = [task.name for task in tasks_of(config)] if per_task else []
-    return make_trial(config, " | ".join([label, *tasks, f"seed {config.seed}"]))
+def _replicates(config: TrialConfig, seeds: Sequence[int], label: str, per_task: bool) -> list[Trial]:
+    tasks = tuple(task.name for task in tasks_of(config))
+    cell, keys = replicate_keys(config, seeds)
+    parts = [label, *tasks] if per_task else [label]
+    return [
+        Trial(key, cell, config.with_seed(seed), tasks, " | ".join([*parts, f"seed {seed}"]))
+        for seed, key in zip(seeds, keys, strict=True)
+    ]
 
 
 def make_trial(config: TrialConfig, label: str, tags: Mapping[str, str] | None = None) -> Trial:
     """A trial of ``config``, its keys computed."""
     tasks = tuple(task.name for task in tasks_of(config))
-    return Trial(trial_key(config), cell_key(config), config, tasks, label, tags or {})
+    cell, (key,) = replicate_keys(config, [config.seed])
+    return Trial(key, cell, config, tasks, label, tags or {})
 
 
 def _slug(value: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
@@ -216,14 +216,13 @@ def _stamps(config: TrialConfig) -> dict[str, Any]:
     return {path: stamp for path, stamp in stamps.items() if stamp}
 
 
-def _digest(config: TrialConfig, *, seed: bool) -> str:
+def _parts(config: TrialConfig) -> dict[str, Any]:
+    """What decides the results of a cell; a trial's seed comes into ``config`` on top."""
     fields = config.canonical()
     fields.pop("record", None)
     fields.pop("loading", None)
     fields.pop("seed", None)
     fields["data"] = data_set_of(config).identity(config.data)
-    if seed:
-        fields["seed"] = config.seed
     try:
         weights = weights_fingerprint(config.model)
     except AbsentWeightsError:
@@ -240,15 +239,27 @@ def _digest(config: TrialConfig, *, seed: bool) -> str:
     }
     if stamps := _stamps(config):
         parts["components"] = stamps
+    return parts
+
+
+def _digest(parts: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def trial_key(config: TrialConfig) -> str:
     """SHA-256 (hex) of everything that decides the trial's results: config without ``record`` and
     ``loading``, data, weights, result version."""
-    return _digest(config, seed=True)
+    return replicate_keys(config, [config.seed])[1][0]
 
 
 def cell_key(config: TrialConfig) -> str:
     """The same without the seed: replicates share it."""
-    return _digest(config, seed=False)
+    return _digest(_parts(config))
+
+
+def replicate_keys(config: TrialConfig, seeds: Iterable[int]) -> tuple[str, list[str]]:
+    """The cell key of ``config``, and the trial key of its replicate under each of ``seeds``; what they share is read
+    once."""
+    parts = _parts(config)
+    cell = _digest(parts)
+    return cell, [_digest({**parts, "config": {**parts["config"], "seed": seed}}) for seed in seeds]

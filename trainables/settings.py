@@ -7,6 +7,7 @@ import math
 import re
 import typing
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -52,15 +53,23 @@ class Settings(BaseModel):
         alone.
         """
         out: dict[str, Any] = {}
-        for name, info in type(self).model_fields.items():
+        plain: dict[str, Any] | None = None
+        for name, default in _defaults(type(self)).items():
             value = getattr(self, name)
             if isinstance(value, Settings):
                 inner = value.canonical()
-                if inner or value != info.get_default(call_default_factory=True):
+                if inner or value != default:
                     out[name] = inner
-            elif name == "name" or value != info.get_default(call_default_factory=True):
-                out[name] = self.to_dict()[name]
+            elif name == "name" or value != default:
+                plain = self.to_dict() if plain is None else plain
+                out[name] = plain[name]
         return out
+
+
+@cache
+def _defaults(model: type[Settings]) -> Mapping[str, Any]:
+    """Every field's default; only compared with, never given out."""
+    return {name: info.get_default(call_default_factory=True) for name, info in model.model_fields.items()}
 
 
 def component(registry: Registry[Any], value: Any, where: str) -> Any:
