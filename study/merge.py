@@ -242,9 +242,10 @@ class _Merge:
             client.log_inputs(run_id, datasets=[DatasetInput(each, context) for each in used])
         for name in record.artifacts:
             self._artifact(run_id, record.run_id, name)
-        for name, value in last.items():
-            client.set_tag(run_id, name, value)
+        client.set_tag(run_id, schema.STATUS, last[schema.STATUS])
         client.set_terminated(run_id, record.status, record.end)
+        # Last of all: by it the next import knows that this one is whole.
+        client.set_tag(run_id, schema.IMPORTED, last[schema.IMPORTED])
         return run_id
 
     def _artifact(self, run_id: str, origin: str, name: str) -> None:

@@ -129,7 +129,7 @@ def record_of(client: MlflowClient, run: Run, experiment: str, artifacts: list[s
         artifacts=tuple(artifacts),
         data=tuple(
             DataRecord(name=each.name, digest=each.digest, source_type=each.source_type, source=each.source)
-            for each in (entry.dataset for entry in run.inputs.dataset_inputs)
+            for each in ((entry.dataset for entry in run.inputs.dataset_inputs) if run.inputs else ())
         ),
     )
 

@@ -179,26 +179,29 @@ def test_diverged_there_and_complete_here_is_a_conflict(colleague: Callable[...,
     assert (found.here, found.there) == ("diverged", "complete")
 
 
+@pytest.mark.parametrize("cut_at", [1, 4, 6])
 def test_an_import_that_was_cut_counts_for_nothing_and_the_next_is_whole(
-    archive: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cut_at: int, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mlflow import MlflowClient
 
+    # One study's archive: its plan and six trials, so that every run that may be cut is one that its table needs.
+    export(Home(source), tmp_path / "second.zip", ["second"])
     home, ended = tmp_path / "new", []
     real = MlflowClient.set_terminated
 
     def cut(self: MlflowClient, run_id: str, *rest: object) -> None:
-        if len(ended) == 4:
+        if len(ended) == cut_at:
             raise KeyboardInterrupt
         ended.append(run_id)
         real(self, run_id, *rest)
 
     monkeypatch.setattr(MlflowClient, "set_terminated", cut)
     with pytest.raises(KeyboardInterrupt):
-        import_archive(Home(home), archive)
+        import_archive(Home(home), tmp_path / "second.zip")
     monkeypatch.undo()
-    done = import_archive(Home(home), archive)
-    assert done.conflicts == []
+    done = import_archive(Home(home), tmp_path / "second.zip")
+    assert (done.studies + done.trials, done.present, done.conflicts) == (7 - cut_at, cut_at, [])
     assert shown(home, "second") == shown(source, "second")
 
 
