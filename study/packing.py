@@ -10,7 +10,6 @@ import json
 import logging
 import math
 import os
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -141,12 +140,12 @@ class Packing:
             tasks: of the run.
             expected: trial key to seconds of training: kinds that take little in all are left out. ``None`` for all.
         """
-        total: Counter[str] = Counter()
+        total: dict[str, float] = {}
         first: dict[str, TrialTask] = {}
         for task in tasks:
             kind = self.kind(task)
             first.setdefault(kind, task)
-            total[kind] += expected[task.key] if expected is not None else math.inf
+            total[kind] = total.get(kind, 0.0) + (expected[task.key] if expected is not None else math.inf)
         wanted = {kind: t for kind, t in first.items() if kind not in self._known and total[kind] >= _WORTH_SECONDS}
         done = 0
         for kind, found in zip(wanted, self._measure(list(wanted.values())) if wanted else (), strict=True):

@@ -60,9 +60,10 @@ def _serve(connection: Pipe, tasks: Sequence[TrialTask], threads: Sequence[int])
     """A process for every trial, so that none sees another one's memory."""
     for task in tasks:
         # A fork has the libraries imported, and may not use CUDA if anything of them has looked for a GPU before.
-        context = multiprocessing.get_context("spawn" if task.device == "cuda" else "fork")
-        ours, theirs = context.Pipe()
-        child = context.Process(target=_one, args=(theirs, task, threads), daemon=True)
+        spawned, forked = multiprocessing.get_context("spawn"), multiprocessing.get_context("fork")
+        ours, theirs = spawned.Pipe()
+        make = spawned.Process if task.device == "cuda" else forked.Process
+        child = make(target=_one, args=(theirs, task, threads), daemon=True)
         child.start()
         theirs.close()
         answer: Measured | str = f"took longer than {_SECONDS:.0f} s"

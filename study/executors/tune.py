@@ -47,9 +47,11 @@ class TuneExecutor:
         relay = Relay(on_event)
         scratch = self.home.scratch / f"tune-{os.getpid()}-{time.monotonic_ns()}"
         share_of = partial(gpus_of, self.settings)
+        threads = source.threads
 
         def place(config: dict[str, Any]) -> tune.PlacementGroupFactory:
-            return tune.PlacementGroupFactory([{"CPU": source.threads, "GPU": config["gpus"]}])
+            # Goes to the workers with the trainable: nothing of the driver may be in it.
+            return tune.PlacementGroupFactory([{"CPU": threads, "GPU": config["gpus"]}])
 
         chunks = {
             "chunk_seconds": self.settings.chunk_seconds,
