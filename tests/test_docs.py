@@ -2,7 +2,7 @@
 
 Conventions of a page: a ``bash`` block after ``<!-- run -->`` is run, command by command, ``<!-- run PATH=VALUE -->``
 with these settings; a block with ``title="FILE"`` is written to the page's folder first; a ``python`` block without a
-title is executed, all of a page in one namespace. Commands run in this process at profile smoke, on two workers, in
+title is executed, all of a page in one namespace. Commands run in this process at profile smoke, on one worker, in
 one home for all pages, unless they say otherwise.
 """
 
@@ -85,7 +85,7 @@ def small(words: list[str], settings: tuple[str, ...]) -> list[str]:
     if "--profile" in names and "--profile" not in rest and "all" not in rest:
         out += ["--profile", "smoke"]
     if "--executor" in names and "--executor" not in rest:
-        out += ["--executor", "local", "--workers", "2"]
+        out += ["--executor", "local", "--workers", "1"]
     if "--set" in names:
         out += [word for setting in settings for word in ("--set", setting)]
     return out
@@ -214,3 +214,11 @@ def test_every_page_is_in_the_navigation() -> None:
         )
     for entry in named:
         assert "*" in entry or (DOCS / entry).exists() or entry in made_names(), entry
+
+
+def test_the_trial_config_of_the_readme_is_one() -> None:
+    from trainables.config import load_trial
+    from trainables.settings import parse_yaml
+
+    (block,) = [block for block in blocks("README.md") if block.language == "yaml"]
+    assert load_trial(parse_yaml(block.body, "README.md")).method.name == "selective"
