@@ -11,7 +11,10 @@ _MEMORY = re.compile(
     re.I,
 )
 
-_NODE = re.compile(r"its node has died|node (?:\S+ )?(?:died|failed|was terminated|was removed)|ActorUnavailable", re.I)
+# Ray's texts, without the names of its exceptions, which it does not write down.
+_NODE = re.compile(
+    r"its node has died|node (?:\S+ )?(?:died|failed|was terminated|was removed)|actor (?:\S+ )?is unavailable", re.I
+)
 
 
 def out_of_memory(reason: str) -> bool:

@@ -52,16 +52,13 @@ class Relay(tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial is given up, after its retries."""
         key = trial.config["trial"]["key"]
-        error = trial.get_error()
+        text = last_error(trial)
         self.running.discard(key)
-        self.tell(Failure(key, reason_of(error), str(error)))
+        self.tell(Failure(key, reason_of(text), text))
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial goes on elsewhere. Where its node was lost, that is none of its own failures."""
-        # Tune has the error in its own folder by now, and under the storage path, where `get_error` looks, not yet.
-        path = Path(trial.error_file or os.devnull)
-        text = path.read_text(errors="replace") if path.exists() else ""
-        if node_lost(text.rpartition("Failure #")[2]):
+        if _without_node(last_error(trial)):
             trial.run_metadata.num_failures = max(0, trial.run_metadata.num_failures - 1)
 
     def raise_pending(self) -> None:
@@ -171,13 +168,30 @@ class Feed(Searcher):
         """Nothing, likewise."""
 
 
-def reason_of(error: BaseException | None) -> str:
-    """A remote error in one line. Ray wraps the original and its traceback into one text."""
-    if error is None:
+def last_error(trial: Any) -> str:
+    """What Tune wrote down of a trial's last failure; empty where it wrote nothing.
+
+    Tune has it in its own folder by then, and under the storage path, where `Trial.get_error` looks, perhaps not yet.
+    """
+    path = Path(trial.error_file or os.devnull)
+    text = path.read_text(errors="replace") if path.is_file() else ""
+    return text.rpartition("Failure #")[2].partition("\n")[2]
+
+
+def _without_node(text: str) -> bool:
+    """Whether an error is of the machine. What a method raised has a traceback, and may say of nodes what it likes."""
+    return node_lost(text) and "Traceback (most recent call last)" not in text
+
+
+def reason_of(error: BaseException | str | None) -> str:
+    """A remote error in one line: of several, the one that says that a node was lost, or the last. Ray wraps the
+    original and its traceback into one text."""
+    if not error:
         return "failed without an error"
     cause = getattr(error, "cause", None)
     if isinstance(cause, BaseException):
         first = str(cause).splitlines()[0] if str(cause) else ""
         return f"{type(cause).__name__}: {first}"
     lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[-1].strip() if lines else type(error).__name__
+    lost = [line for line in lines if node_lost(line)] if _without_node(str(error)) else []
+    return (lost or lines)[-1].strip() if lines else type(error).__name__

@@ -166,7 +166,10 @@ def test_a_trial_that_says_nothing_is_a_failure() -> None:
 
 
 def test_remote_errors_become_one_line() -> None:
-    assert reason_of(None) == "failed without an error"
+    assert reason_of(None) == reason_of("") == "failed without an error"
+    unavailable = "The actor 60a9 is unavailable: The actor is temporarily unavailable: RpcError: Socket closed."
+    assert reason_of(f"{unavailable}\nThe task may have been executed.\n") == unavailable
+    assert reason_of("Traceback (most recent call last):\n  node x failed\nValueError: bad\n") == "ValueError: bad"
     assert reason_of(RuntimeError("Traceback\n  File\nValueError: bad\n")) == "ValueError: bad"
     error = RuntimeError("outer")
     error.cause = KeyError("x")  # type: ignore[attr-defined]

@@ -284,8 +284,9 @@ def test_a_lost_node_is_no_failure_of_its_trials(done: Home, tmp_path: Path, mon
 def test_ray_counts_no_retry_for_a_lost_node(tmp_path: Path) -> None:
     first = "Failure # 1 (occurred at noon)\nThe actor died because its node has died. Node Id: abc\n"
     second = "Failure # 2 (occurred at one)\nValueError: bad\n"
+    own = "Failure # 1 (occurred at noon)\nTraceback (most recent call last):\n  # node x failed\nValueError: bad\n"
     relay = Relay(lambda event: None)
-    for text, left in ((first, 0), (second, 1), (first + second, 1), (second + first, 0)):
+    for text, left in ((first, 0), (second, 1), (first + second, 1), (second + first, 0), (own, 1)):
         path = tmp_path / "error.txt"
         path.write_text(text)
         trial = SimpleNamespace(run_metadata=SimpleNamespace(num_failures=1), error_file=str(path))
