@@ -3,100 +3,51 @@ any executor can."""
 
 from __future__ import annotations
 
-import itertools
 import json
 import logging
 import math
-import random
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import Enum
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from search_spaces import Point, default_point, suggest, to_grid, to_optuna, to_params
+from search_spaces import Point, default_point, suggest, to_optuna, to_params
 from study import schema
 from study.cost import expected_passes
 from study.plan import Trial
-from study.search.objective import Judgement, Objective
+from study.search import enumeration
+from study.search.entries import (
+    DELTA_M,
+    ORDINAL,
+    PASSES,
+    POINT,
+    REASON,
+    REPEATS,
+    RUN_ID,
+    SECONDS,
+    STATUS,
+    TRIAL_KEY,
+    Decision,
+    Lookup,
+    Open,
+    Past,
+)
+from study.search.enumeration import Enumeration
+from study.search.objective import Objective
 from study.search.plan import PlannedContender
-from study.search.samplers import ENUMERATED, make_pruner, make_sampler
+from study.search.samplers import make_pruner, make_sampler
 from study.search.spec import SearchSpec
 from trainables.errors import ConfigError
 from trainables.history import Point as CurvePoint
-from trainables.seeding import derive
 from trainables.session import Report
 
 logger = logging.getLogger(__name__)
 
 _MOST_REPEATS = 50
 """Proposals in a row that bring nothing new, after which a search is through: its space is exhausted."""
-
-# Attributes of an Optuna trial.
-ORDINAL, POINT, TRIAL_KEY, RUN_ID = "ordinal", "point", "trial_key", "mlflow_run_id"
-STATUS, REASON, DELTA_M, PASSES, SECONDS, REPEATS = (
-    "status",
-    "reason",
-    "delta_m",
-    "trunk_passes",
-    "seconds",
-    "repeats",
-)
-
-
-@dataclass(frozen=True)
-class Past:
-    """A trial that the records hold already.
-
-    Attributes:
-        run_id: MLflow's.
-        status: as :mod:`study.schema` names it.
-        reason: why it ended, where it did not just finish.
-        metrics: the last value of each.
-    """
-
-    run_id: str
-    status: str
-    reason: str
-    metrics: Mapping[str, float]
-
-    def costs(self) -> dict[str, float]:
-        """Work it took."""
-        prefix = schema.cost("")
-        return {name.removeprefix(prefix): value for name, value in self.metrics.items() if name.startswith(prefix)}
-
-
-Lookup = Callable[[str], Past | None]
-"""Trial key to what the records hold of it."""
-
-
-class Decision(Enum):
-    """What becomes of a trial after an evaluation."""
-
-    GO = "go"
-    STOP = "stop"
-    PAUSE = "pause"
-    """It goes on later, from a checkpoint of this evaluation."""
-
-
-@dataclass
-class Open:
-    """A trial that was given out, or will be, and has not ended."""
-
-    trial: Trial
-    optuna: optuna.Trial
-    reported: set[int]
-    metrics: dict[int, dict[str, float]] = field(default_factory=dict)
-    costs: dict[str, float] = field(default_factory=dict)
-    run_id: str = ""
-    judgement: Judgement | None = None
-    seen: int = 0
-    inherited: dict[str, float] = field(default_factory=dict)
-    """Costs of the trial it was started from, up to there."""
 
 
 class Contest:
@@ -140,7 +91,7 @@ class Contest:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                 self._study.set_metric_names(list(objective.names))
-        self._points = self._enumeration()
+        self._list = Enumeration(spec.sampler, contender) if spec.sampler.name in enumeration.NAMES else None
         self._open: dict[str, Open] = {}
         self._resumed: deque[Trial] = deque()
         self.exhausted = False
@@ -467,36 +418,16 @@ class Contest:
             if not self._settled(entry):
                 self._resumed.append(trial)
 
-    def _enumeration(self) -> Iterator[Point] | None:
-        config = self._spec.sampler
-        if config.name not in ENUMERATED:
-            return None
-        counts = config.counts if config.name == "grid" else None
-        ranges = {axis.path: counts for axis in self.contender.space if counts and not _finite(axis.domain)}
-        points = to_grid(self.contender.space, ranges or None, self.contender.base)
-        if config.name == "brute_force":
-            random.Random(derive(config.seed, "enumeration")).shuffle(points)
-        return iter(points)
-
     def _next_of_list(self) -> bool:
         """Enqueue the next point of an enumerating sampler; false where there is none left."""
-        if self._points is None:
+        if self._list is None:
             return True
         trials = self._study.get_trials(deepcopy=False)
         if any(trial.state is TrialState.WAITING for trial in trials):
             return True
-        seen = {trial.user_attrs.get(POINT) for trial in trials}
-        point = next(itertools.dropwhile(lambda p: json.dumps(p) in seen, self._points), None)
+        point = self._list.next({str(trial.user_attrs.get(POINT)) for trial in trials})
         if point is None:
             self.exhausted = True
             return False
         self._study.enqueue_trial(to_params(self.contender.space, point))
         return True
-
-
-def _finite(domain: Any) -> bool:
-    try:
-        domain.points()
-    except ConfigError:
-        return False
-    return True

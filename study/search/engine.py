@@ -18,7 +18,8 @@ from study.executors import Executor, ExecutorSettings, Failure, Verdict, make_e
 from study.home import Home
 from study.plan import Trial
 from study.runner import Outcome, check_checkpoints, prepare_data, resolve_device, run_study, task_of
-from study.search.contest import Contest, Decision
+from study.search.contest import Contest
+from study.search.entries import Decision
 from study.search.limits import Limits, Patience
 from study.search.objective import Gain, Objective
 from study.search.past import PastTrials

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from study import schema
-from study.search.contest import Past
+from study.search.entries import Past
 from study.tracking import search
 
 if TYPE_CHECKING:

@@ -23,7 +23,8 @@ from optuna.trial import FrozenTrial, TrialState
 from search_spaces import Point, suggest, to_optuna, to_params
 from study import schema
 from study.plan import Trial
-from study.search.contest import (
+from study.search.contest import Contest
+from study.search.entries import (
     DELTA_M,
     ORDINAL,
     POINT,
@@ -31,7 +32,6 @@ from study.search.contest import (
     RUN_ID,
     STATUS,
     TRIAL_KEY,
-    Contest,
     Decision,
     Lookup,
     Open,

@@ -14,9 +14,6 @@ import optuna
 from study.search.spec import PrunerConfig, SamplerConfig
 from trainables.seeding import derive
 
-ENUMERATED = ("grid", "brute_force")
-"""Samplers that propose every point of a finite list; they know when there is none left."""
-
 
 def make_sampler(config: SamplerConfig, ordinal: int) -> optuna.samplers.BaseSampler:
     """The sampler for the ``ordinal``-th proposal.

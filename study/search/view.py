@@ -11,7 +11,8 @@ from rich.console import Console
 
 from study import schema
 from study.progress import duration
-from study.search.contest import DELTA_M, PASSES, POINT, REASON, SECONDS, STATUS, Contest
+from study.search.contest import Contest
+from study.search.entries import DELTA_M, PASSES, POINT, REASON, SECONDS, STATUS
 
 
 class SearchView:

@@ -9,7 +9,8 @@ from typing import Any
 from analysis.delta_m import delta_m
 from study import schema
 from study.plan import Trial
-from study.search.contest import Contest, Decision, Lookup
+from study.search.contest import Contest
+from study.search.entries import Decision, Lookup
 from study.search.objective import Objective
 from study.search.plan import SearchPlan
 from study.search.spec import SearchSpec

@@ -12,7 +12,8 @@ from optuna.trial import TrialState
 
 from study import schema
 from study.plan import Trial
-from study.search.contest import DELTA_M, ORDINAL, PASSES, POINT, STATUS, TRIAL_KEY, Contest, Decision, Past
+from study.search.contest import Contest
+from study.search.entries import DELTA_M, ORDINAL, PASSES, POINT, STATUS, TRIAL_KEY, Decision, Past
 from study.search.plan import plan_search
 from study.search.spec import SearchSpec
 from trainables.errors import ConfigError

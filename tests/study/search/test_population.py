@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 from analysis.delta_m import delta_m
 from study import schema
 from study.plan import Trial
-from study.search.contest import DELTA_M, PASSES, POINT, STATUS, TRIAL_KEY, Decision
+from study.search.entries import DELTA_M, PASSES, POINT, STATUS, TRIAL_KEY, Decision
 from study.search.objective import Objective
 from study.search.plan import plan_search
 from study.search.population import CHILD_OF, LR_STEPS, Population

@@ -20,7 +20,7 @@ from optuna.trial import TrialState
 from study import schema
 from study.cli import run
 from study.home import Home
-from study.search.contest import DELTA_M, POINT, RUN_ID, STATUS, TRIAL_KEY
+from study.search.entries import DELTA_M, POINT, RUN_ID, STATUS, TRIAL_KEY
 from study.search.storage import open_storage
 from study.tracking import open_client, search
 
