@@ -34,7 +34,7 @@ from study.home import Home  # noqa: E402
 from study.inspection import inspect  # noqa: E402
 from study.plan import Plan, make_plan  # noqa: E402
 from study.runner import run_study  # noqa: E402
-from study.search.contest import DELTA_M, POINT, STATUS, TRIAL_KEY  # noqa: E402
+from study.search.entries import DELTA_M, POINT, STATUS, TRIAL_KEY  # noqa: E402
 from study.search.storage import open_storage  # noqa: E402
 from study.spec import parse_spec  # noqa: E402
 from trainables.errors import UserError  # noqa: E402
@@ -57,7 +57,7 @@ rows:
   - {id: selective, label: Selective, set: {method: {name: selective, beta: 0.5}}}
 """
 SEARCH = """
-id: chaos-search
+id: chaos_search
 title: A search to be disturbed
 profile: smoke
 base:
