@@ -28,7 +28,8 @@ def main() -> int:
             planned = drawn(seed, given.kind)
             before = len(tally.failures)
             arena.hold(planned, tally)
-            print(f"{'wrong' if len(tally.failures) > before else 'right'}  seed {seed}  {planned}", flush=True)
+            verdict = "wrong" if len(tally.failures) > before else "right"
+            print(f"{verdict}  {tally.faults:4} faults  seed {seed}  {planned}", flush=True)
             for failure in tally.failures[before:]:
                 print(failure, flush=True)
             if tally.faults >= given.faults:
