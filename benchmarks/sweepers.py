@@ -155,6 +155,12 @@ def tune_stock(load: Load, folder: Path, *, reuse: bool) -> list[Ended]:
             self.setup(new_config)
             return True
 
+        def save_checkpoint(self, checkpoint_dir: str) -> None:
+            """Tune asks for one at the end of a trial; there is nothing to keep."""
+
+        def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
+            """Nothing, likewise."""
+
     class Note(tune.Callback):
         def __init__(self) -> None:
             self.ended: list[Ended] = []
@@ -255,6 +261,8 @@ def sweep(name: str, load: Load) -> Sweep:
         raise RuntimeError(f"{name}: ended without a result") from None
     finally:
         process.join()
+    if len(rows) != load.trials and not name.startswith("mtl-study"):
+        raise RuntimeError(f"{name}: {len(rows)} of {load.trials} trials ended")
     return Sweep(sorted((Ended(**row) for row in rows), key=lambda one: one.at), memory)
 
 
