@@ -123,12 +123,12 @@ def _home(home: Home) -> Iterator[Finding]:
         f"{home.path}, {free / 2**30:.1f} GiB free",
         "" if enough else "a study at profile cpu needs about 0.2 GiB, at gpu several GiB",
     )
-    if not home.database.exists():
+    if home.embedded and not home.database.exists():
         yield Finding("records", "note", "none yet", "mtl-study run table4_d5")
         return
     try:
         client = open_client(home)
-        yield Finding("records", "ok", f"{len(client.search_experiments()) - 1} studies in {home.database.name}")
+        yield Finding("records", "ok", f"{len(client.search_experiments()) - 1} studies in {home.records}")
     except UserError as error:
         yield Finding("records", "missing", str(error), "")
 
