@@ -33,7 +33,9 @@ address_option = click.option(
 )
 
 
-@click.group()
+@click.group(
+    epilog=example("mtl-study cluster render slurm --nodes 4 --cpus-per-node 96", "mtl-study cluster wait --nodes 4")
+)
 def cluster() -> None:
     """Launch Ray clusters and look at them."""
 
