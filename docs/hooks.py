@@ -56,8 +56,11 @@ def with_formulas(markdown: str) -> str:
     from latex2mathml.converter import convert
 
     def outside(text: str) -> str:
+        # In a span: Markdown takes a line that begins with <math> for a block of its own.
         text = re.sub(r"\$\$(.+?)\$\$", lambda m: f"\n{convert(m[1].strip(), display='block')}\n", text, flags=re.S)
-        return re.sub(r"(?<![\\$\w])\$(?=\S)([^$\n]+?)(?<=\S)\$(?![\w$])", lambda m: convert(m[1]), text)
+        return re.sub(
+            r"(?<![\\$\w])\$(?=\S)([^$\n]+?)(?<=\S)\$(?![\w$])", lambda m: f"<span>{convert(m[1])}</span>", text
+        )
 
     parts = re.split(r"(^```.*?^```[ \t]*$|`[^`\n]+`)", markdown, flags=re.S | re.M)
     return "".join(part if index % 2 else outside(part) for index, part in enumerate(parts))
