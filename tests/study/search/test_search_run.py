@@ -117,7 +117,8 @@ def test_the_dashboard_opens_on_a_search(calm: Path, tmp_path: Path) -> None:
         assert server.stderr is not None
         address = next(line for line in server.stderr if "http://" in line).split()[2]
         assert address.startswith("http://127.0.0.1:")
-        for _ in range(100):
+        studies: list[dict[str, Any]] = []
+        for _ in range(600):
             try:
                 with urllib.request.urlopen(f"{address}/api/studies", timeout=5) as answer:
                     studies = json.load(answer)["study_summaries"]
