@@ -106,7 +106,7 @@ def _run(planned: SearchPlan, where: Home, given: dict[str, Any], home: Path | N
     from study.search.limits import Limits
 
     console = Console(stderr=True, quiet=given["quiet"])
-    points = _points(given["points"]) if given["points"] else []
+    points = read_points(given["points"]) if given["points"] else []
     outcome = run_search(
         planned,
         where,
@@ -139,7 +139,7 @@ def _run(planned: SearchPlan, where: Home, given: dict[str, Any], home: Path | N
     return FAILURES if outcome.failures or (outcome.final and outcome.final.failures) else 0
 
 
-def _points(path: Path) -> list[dict[str, Any]]:
+def read_points(path: Path) -> list[dict[str, Any]]:
     """Points of a CSV file; an empty cell leaves the field at the contender's default."""
     from trainables.settings import parse_yaml
 

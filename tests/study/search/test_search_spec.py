@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 import optuna
 import pytest
 from contests import SPEC, little
 
+from study.cli.searching import read_points
 from study.home import Home
 from study.search import load_search, plan_search, search_names
 from study.search.limits import Limits, Patience
@@ -151,3 +153,36 @@ def test_sensitivity_varies_one_field_around_the_defaults() -> None:
     assert "selective_method_grouping_random" not in rows  # it needs a number of groups, which no default gives
     assert {config.method.name for config in rows.values()} == {"selective", "cagrad"}
     assert len({cell.key for row in plan.rows for cell in row.trials}) == plan.named  # no two rows are one trial
+
+
+def test_ctrl_c_once_twice_and_three_times() -> None:
+    said: list[str] = []
+    patience = Patience(Limits(), 0.0, said.append)
+    before = signal.getsignal(signal.SIGINT)
+    with patience.listening():
+        signal.raise_signal(signal.SIGINT)
+        assert (patience.interrupted, patience.suspending) == (True, False)
+        assert patience.out_of() == "stopped by the user"
+        signal.raise_signal(signal.SIGINT)
+        assert patience.suspending
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert [line.split(";")[0] for line in said] == [
+        "finishing the trials that run",
+        "stopping each trial at its next checkpoint",
+    ]
+
+
+def test_points_are_read_from_a_csv_file(tmp_path: Path) -> None:
+    path = tmp_path / "tried.csv"
+    path.write_text("optim.lr,train.batch_size\n1e-2,8\n0.003,\n", encoding="utf-8")
+    assert read_points(path) == [{"optim.lr": 0.01, "train.batch_size": 8}, {"optim.lr": 0.003}]
+    path.write_text("optim.lr\n1e-2,8\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="line 2: more cells than columns"):
+        read_points(path)
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="not a CSV file in UTF-8"):
+        read_points(path)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_points(tmp_path / "none.csv")
