@@ -67,12 +67,11 @@ def test_verdicts_hold_numbers_against_the_targets() -> None:
 def test_a_short_run_prints_a_row_for_each(tmp_path: Path) -> None:
     raw = tmp_path / "raw.json"
     options = ["--trials", "6", "--seconds", "0", "--reports", "2", "--growth", "", "--cells", "0", "--raw", str(raw)]
-    done = CliRunner().invoke(main, [*options, "--only", "mtl-study, local; Optuna, joblib; bare loop"])
+    done = CliRunner().invoke(main, [*options, "--only", "mtl-study, local; bare loop"])
     assert done.exit_code == 0, done.output
     written = json.loads(raw.read_text(encoding="utf-8"))
     assert {name: len(entry["ended"]) for name, entry in written.items()} == {
         "mtl-study, local": 6,
-        "Optuna, joblib": 6,
         "bare loop": 6,
     }
     refused = CliRunner().invoke(main, ["--only", "nobody"])

@@ -217,12 +217,12 @@ def test_a_home_that_was_moved_still_reads(store: SyntheticStore, tmp_path):
     assert Records.load(tmp_path / "elsewhere", "toy").history("a-0")["count"].tolist() == [3]
 
 
-def test_artifacts_that_are_not_in_a_folder_are_refused(store: SyntheticStore):
+def test_artifacts_that_cannot_be_fetched_are_named(store: SyntheticStore):
     store.client.create_experiment("toy", artifact_location="s3://bucket/toy")
     store.client.create_run(
         store.experiment("toy"), tags={"kind": "study", "schema": "1", "profile": "cpu", "status": "complete"}
     )
-    with pytest.raises(StoreError, match=r"its artifacts are at s3://bucket/toy/.*, not in a folder"):
+    with pytest.raises(StoreError, match=r"plan\.json cannot be fetched from s3://bucket/toy/"):
         Records.load(store.home, "toy")
 
 

@@ -107,9 +107,10 @@ def test_list_names_everything_that_can_be_asked_for(capsys: pytest.CaptureFixtu
     entries = json.loads(out)
     assert "table4_d5" in entries["studies"]
     assert {"gd", "single_task", "selective"} <= set(entries["methods"])
-    assert entries["data sets"].keys() == {"scenes"}
+    assert {"scenes", "nyud", "pascal_context", "taskonomy", "qm9"} <= set(entries["data sets"])
+    assert {"tuned", "tune_selective"} <= set(entries["searches"])
     assert {"vit_pico", "vit_tiny", "vit_small", "vit_base", "vit_large"} <= set(entries["backbones"])
-    assert set(entries["task sets"]) == {"taskonomy", "nyud", "pascal_context"}
+    assert {"taskonomy", "nyud", "pascal_context", "qm9"} <= set(entries["task sets"])
     assert entries["task sets"]["nyud"] == "semseg, depth, normals, edge"
     assert all(about for kind in entries.values() for about in kind.values())
     code, out, _ = call(capsys, "list")

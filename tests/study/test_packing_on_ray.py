@@ -24,13 +24,17 @@ class Pretended:
     def __init__(self, task: TrialTask, checkpoint_seconds: float) -> None:
         self.task, self.folder, self.steps = task, Path(task.data_root), 0
         self.here = self.folder / f"{task.key}.here"
-        self.here.write_text(task.key)
 
     def advance(self, seconds: float) -> Report:
         """A step; some trials wait for company in their first."""
+        if not self.steps:
+            # Not when it is made: Tune may begin an actor for a trial and then give the trial to one that is free.
+            self.here.write_text(self.task.key)
         until = time.monotonic() + (90.0 if self.task.label == "waits" and not self.steps else 0.2)
         while True:
-            beside = sorted(path.name.partition(".")[0] for path in self.folder.glob("*.here"))
+            # A folder read once may show one that is just leaving and one that is just coming.
+            looks = [{path.name.partition(".")[0] for path in self.folder.glob("*.here")} for _ in range(2)]
+            beside = sorted(looks[0] & looks[1])
             if time.monotonic() > until or (self.task.label == "waits" and len(beside) > 1):
                 break
             time.sleep(0.05)

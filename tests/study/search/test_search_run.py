@@ -127,8 +127,8 @@ def test_the_dashboard_opens_on_a_search(calm: Path, tmp_path: Path) -> None:
                 time.sleep(0.2)
         assert [study["study_name"].startswith("little/smoke/gd/") for study in studies] == [True]
     finally:
-        server.send_signal(signal.SIGINT)
-        server.wait(timeout=30)
+        server.kill()
+        server.wait()
     nowhere = subprocess.run(
         [*command, str(tmp_path / "none")], check=False, env=environment, capture_output=True, text=True
     )
