@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -138,8 +139,6 @@ def test_the_dashboard_opens_on_a_search(calm: Path, tmp_path: Path) -> None:
 
 
 def test_a_larger_budget_goes_on_with_the_same_trials(calm: Path, tmp_path: Path) -> None:
-    import shutil
-
     home = tmp_path / "home"
     shutil.copytree(calm, home)
     first = proposed(calm)
@@ -214,3 +213,31 @@ def test_the_same_search_on_ray_makes_the_same_trials(calm: Path, tmp_path: Path
     command[command.index("local")] = "ray"
     assert run(command) == 0
     assert proposed(home) == proposed(calm)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "pruner"),
+    [
+        ("gp", "none"),
+        ("cmaes", "median"),
+        ("nsga2", "patient"),
+        ("nsga3", "hyperband"),
+        ("random", "asha"),
+        ("qmc", "none"),
+        ("grid", "asha"),
+        ("brute_force", "median"),
+    ],
+)
+def test_every_sampler_and_pruner_trains_real_trials(sampler: str, pruner: str, calm: Path, tmp_path: Path) -> None:
+    text = SPEC
+    if sampler == "brute_force":
+        text = text.replace("{float: [1.0e-4, 1.0e-1], log: true}", "[1.0e-3, 1.0e-2]")
+    spec, home = write(tmp_path, text), tmp_path / "home"
+    shutil.copytree(calm, home)  # its baseline and defaults need not be trained again
+    (home / "optuna.db").unlink()
+    chosen = ["--sampler", sampler, "--pruner", pruner, "--trials", "4", "--no-final"]
+    assert run(arguments(spec, home, *chosen)) == 0
+    found = proposed(home)
+    assert len(found) == 4
+    assert {status for _, status, _, _ in found} <= {schema.VALIDATED, schema.PRUNED}
+    assert len({key for *_, key in found}) > 1
