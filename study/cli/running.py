@@ -43,8 +43,18 @@ if TYPE_CHECKING:
 def plan(
     study: str, profile: str | None, seeds: int | None, assignments: tuple[str, ...], home: Path | None, as_json: bool
 ) -> None:
-    """Show the cells of a study, bundle or YAML file: finished, shared, left, and the time. Trains nothing."""
+    """Show the cells of a study, bundle or YAML file: finished, shared, left, and the time; of a search, what it may
+    cost at most. Trains nothing."""
     from study.overview import plan_overview
+    from study.search.spec import load_search, search_names
+
+    if study in search_names():
+        from study.cli.searching import show_plan
+        from study.search.plan import plan_search
+
+        planned = plan_search(load_search(study), profile, seeds, assigned(assignments))
+        show_plan(planned, Home.locate(home), usable_cores(), as_json=as_json)
+        return
 
     overview = plan_overview(plans_of(study, profile, seeds, assignments), Home.locate(home), usable_cores())
     if as_json:

@@ -83,7 +83,7 @@ def search_command(search: str, *, home: Path | None, as_json: bool, plan_only: 
     planned = plan_search(spec, given["profile"], given["seeds"], assigned(given["assignments"]))
     where = Home.locate(home)
     if plan_only:
-        return _show_plan(planned, where, given["workers"] or usable_cores(), as_json=as_json)
+        return show_plan(planned, where, given["workers"] or usable_cores(), as_json=as_json)
     return _run(planned, where, given, home)
 
 
@@ -157,7 +157,8 @@ def read_points(path: Path) -> list[dict[str, Any]]:
     return points
 
 
-def _show_plan(planned: SearchPlan, where: Home, workers: int, *, as_json: bool) -> int:
+def show_plan(planned: SearchPlan, where: Home, workers: int, *, as_json: bool) -> int:
+    """Print what a search may cost at most; the exit code."""
     from study.cost import CostModel, expected_passes
     from study.store import has_records, open_client
 
