@@ -8,7 +8,13 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Something the user gave is wrong. The command line prints its text in one line and exits with code 2."""
+    """Something the user gave is wrong. The command line prints its text in one line and exits with code 2.
+
+    One line whatever the name it quotes: characters that do not print are shown escaped, as Python writes them.
+    """
+
+    def __str__(self) -> str:
+        return "".join(c if c.isprintable() else repr(c)[1:-1] for c in super().__str__())
 
 
 class ConfigError(UserError):

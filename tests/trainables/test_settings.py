@@ -195,3 +195,8 @@ def test_a_family_of_names_is_counted_and_a_single_one_shown() -> None:
     message = unknown("method", "lib:x", ["gd", "lib:a", "lib:xx", "other:b"])
     assert message == "unknown method 'lib:x'; did you mean 'lib:xx'? (allowed: gd, other:b, lib:... (2 of them))"
     assert unknown("thing", 3, []) == "unknown thing '3' (allowed: none)"
+
+
+def test_an_error_is_one_line_whatever_it_quotes() -> None:
+    name = "a\nb\x1b[31m\udcffé"
+    assert str(ConfigError(f"unknown field '{name}'")) == r"unknown field 'a\nb\x1b[31m\udcffé'"
