@@ -1,6 +1,12 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from subprocess import PIPE
+
 import numpy as np
+import psutil
 import pytest
 import torch
 from hypothesis import given
@@ -15,6 +21,7 @@ from study.testing import IgnoringMetricContract
 from trainables.metrics import OdsF
 from trainables.metrics.edges import threshold_values
 from trainables.metrics.lines import match_count, outline, suppress_non_maxima, thin
+from trainables.processes import helpers
 
 masks = hnp.arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12)))
 
@@ -103,6 +110,43 @@ class TestOdsF(OdsFContract):
         metric.update(level.logit(), target)
         # Above .4 both right pixels and one wrong one, above .6 one right pixel and nothing wrong.
         assert metric.compute() == pytest.approx(100 * 2 * 2 / (3 + 2))
+
+
+def test_processes_that_help_change_nothing():
+    generator = torch.Generator().manual_seed(0)
+    batches = [TestOdsFSuppressed().batch(count, generator) for count in (3, 1, 5)]
+    alone, helped = OdsF(0.08), OdsF(0.08)
+    with helpers(2) as executor:
+        assert executor is not None
+        helped.executor = executor
+        for prediction, target in batches:
+            alone.update(prediction, target)
+            helped.update(prediction, target)
+    assert torch.equal(helped.sums, alone.sums)
+
+
+def test_nobody_helps_where_nobody_can():
+    with helpers(1) as executor:
+        assert executor is None
+
+
+def test_helpers_leave_with_a_killed_parent(tmp_path):
+    """The parent starts two, says who they are, and is killed while they wait for work."""
+    script = tmp_path / "parent.py"
+    script.write_text(
+        "import os\nfrom trainables.processes import helpers\n"
+        "if __name__ == '__main__':\n"
+        "    with helpers(2) as executor:\n"
+        "        print(*{executor.submit(os.getpid).result() for _ in range(2)}, flush=True)\n"
+        "        input()\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    with subprocess.Popen([sys.executable, script], stdin=PIPE, stdout=PIPE, text=True, env=environment) as parent:
+        helping = [psutil.Process(int(pid)) for pid in parent.stdout.readline().split()]
+        assert helping
+        parent.kill()
+    gone, alive = psutil.wait_procs(helping, timeout=30)
+    assert gone and not alive
 
 
 class TestOdsFSmallTolerance(OdsFContract):
