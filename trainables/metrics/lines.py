@@ -133,17 +133,17 @@ def suppress_non_maxima(edges: np.ndarray) -> np.ndarray:
     """
     edges = edges.astype(np.float64)
     height, width = edges.shape
-    across = _across(edges)
+    angle = across(edges)
     rows, columns = np.mgrid[0:height, 0:width].astype(np.float64)
     keep = np.ones(edges.shape, dtype=bool)
     for step in (-1, 1):
-        where = np.stack([rows + step * np.sin(across), columns + step * np.cos(across)])
+        where = np.stack([rows + step * np.sin(angle), columns + step * np.cos(angle)])
         keep &= edges * _TOLERANCE >= map_coordinates(edges, where, order=1, mode="nearest")
     fade = max(min(_FADE, height // 2, width // 2), 1)
     return np.where(keep, edges, 0.0) * np.outer(_ramp(height, fade), _ramp(width, fade))
 
 
-def _across(edges: np.ndarray) -> np.ndarray:
+def across(edges: np.ndarray) -> np.ndarray:
     """(H, W) angle in [0, pi), against the columns' axis, of the direction across the edge."""
     smooth = edges
     kernel = np.array([1, 2, 3, 4, 5, 4, 3, 2, 1]) / 25
