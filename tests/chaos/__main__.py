@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from .rounds import KINDS, Arena, Tally, drawn
+from .rounds import KINDS, SLOW, Arena, Tally, drawn
 
 
 def main() -> int:
@@ -16,7 +16,7 @@ def main() -> int:
     parser.add_argument("--faults", "-n", type=int, default=200, help="go on until so many have struck")
     parser.add_argument("--seed", type=int, default=0, help="of the first round; the next one has the next seed")
     parser.add_argument("--rounds", type=int, default=10_000, help="at most so many")
-    parser.add_argument("--kind", choices=sorted({*KINDS, "ray"}), help="rounds of this kind only")
+    parser.add_argument("--kind", choices=sorted({*KINDS, *SLOW}), help="rounds of this kind only")
     parser.add_argument("--keep", type=Path, help="folder for the homes of rounds that fail")
     given = parser.parse_args()
     tally = Tally()
@@ -39,8 +39,8 @@ def main() -> int:
         f"repeated, {tally.different} results that differ, {tally.hung} runs that hang, {tally.odd} homes not sound"
     )
     for failure in tally.failures:
-        seed, kind = failure.split(",")[0], failure.split(", ")[1].split(":")[0]
-        print(f"to repeat: python -m tests.chaos --{seed} --kind {kind} --rounds 1")
+        seed, kind = failure.split(",")[0].split()[1], failure.split(", ")[1].split(":")[0]
+        print(f"to repeat: python -m tests.chaos --seed {seed} --kind '{kind}' --rounds 1")
     return 1 if tally.wrong else 0
 
 

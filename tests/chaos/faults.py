@@ -25,6 +25,8 @@ from typing import Any
 
 from study.executors.local import _serve as SERVE
 
+from . import servers
+
 DRIVER, WORKER = "driver", "worker"
 LOCK = (
     "import sqlite3, sys, time; c = sqlite3.connect(sys.argv[1], timeout=30, isolation_level=None);"
@@ -98,11 +100,28 @@ SEARCH = {
     "the search's storage, a note": Where(DRIVER, "optuna.storages:RDBStorage.set_trial_user_attr", 30, DEATHS),
     "the search's storage": Where(DRIVER, "study.tracking:Tracker.log", 12, ("lock search",)),
 }
+_SERVER = ("kill server", "kill server during", "kill server and this", "stall server")
+SERVER = {
+    "the server": Where(DRIVER, "study.sink:MlflowSink.apply", 45, _SERVER),
+    "the server, a run's creation": Where(DRIVER, "study.sink:MlflowSink.create", 4, _SERVER),
+    "the server, a report": Where(DRIVER, "study.tracking:Tracker.log", 14, _SERVER),
+}
+LEASES = {
+    "the server, a lease": Where(DRIVER, "study.lease:Leases.acquire", 4, _SERVER),
+    "the server, a lease given back": Where(DRIVER, "study.lease:Leases.release", 4, _SERVER),
+    "the server, a transaction": Where(DRIVER, "sqlalchemy.orm.session:Session.commit", 80, _SERVER),
+}
+SEARCHED = {
+    "the server, a trial of the search": Where(DRIVER, "optuna.storages:RDBStorage.create_new_trial", 6, _SERVER),
+    "the server, a value of the search": Where(DRIVER, "optuna.storages:RDBStorage.set_trial_state_values", 6, _SERVER),
+    "the server, a note of the search": Where(DRIVER, "optuna.storages:RDBStorage.set_trial_user_attr", 30, _SERVER),
+}
 CLUSTER = {
     "the cluster": Where(DRIVER, "study.tracking:Tracker.log", 12, ("kill worker", "kill raylet", "kill gcs", "kill")),
 }
-ALL = {**POINTS, **STORE, **DISK, **PAIR, **SEARCH, **CLUSTER}
-LASTS = {"lock": 7.0, "lock leases": 3.0, "lock search": 7.0, "refuse": 4.0, "stall": 5.0}
+ALL = {**POINTS, **STORE, **DISK, **PAIR, **SEARCH, **CLUSTER, **SERVER, **LEASES, **SEARCHED}
+LASTS = {"lock": 7.0, "lock leases": 3.0, "lock search": 7.0, "refuse": 4.0, "stall": 5.0, "stall server": 8.0}
+_DURING_SECONDS = 0.004
 
 
 def draw(chance: random.Random, points: dict[str, Where]) -> Fault:
@@ -119,10 +138,11 @@ class Injector:
         faults: of this process and its workers.
         struck: file that lists those that have struck.
         home: of the sweep.
+        tracking: URL of its records, where they are elsewhere.
     """
 
-    def __init__(self, faults: Sequence[Fault], struck: Path, home: Path) -> None:
-        self.faults, self.struck, self.home = tuple(faults), struck, home
+    def __init__(self, faults: Sequence[Fault], struck: Path, home: Path, tracking: str | None = None) -> None:
+        self.faults, self.struck, self.home, self.tracking = tuple(faults), struck, home, tracking
         self._until = 0.0
 
     def install(self, process: str) -> None:
@@ -196,6 +216,14 @@ class Injector:
             command[-1] += "os.kill(int(sys.argv[1]), signal.SIGCONT)"
             subprocess.Popen([*command, str(os.getpid()), str(fault.seconds)], start_new_session=True)
             os.kill(os.getpid(), signal.SIGSTOP)
+        elif act == "stall server":
+            servers.stall(self.home.parent, fault.seconds)
+        elif act == "kill server during":
+            threading.Timer(_DURING_SECONDS * fault.call, servers.kill, (self.home.parent,)).start()
+        elif act.startswith("kill server"):
+            servers.kill(self.home.parent)
+            if act == "kill server and this":
+                os.kill(os.getpid(), signal.SIGKILL)
         else:
             self._kill(act.removeprefix("kill "), args)
 

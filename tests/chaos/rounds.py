@@ -6,15 +6,35 @@ import multiprocessing
 import random
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .faults import CLUSTER, DISK, FILLER, PAIR, POINTS, SEARCH, STORE, Fault, Injector, draw, free_later
+from .faults import (
+    CLUSTER,
+    DISK,
+    FILLER,
+    LEASES,
+    PAIR,
+    POINTS,
+    SEARCH,
+    SEARCHED,
+    SERVER,
+    STORE,
+    Fault,
+    Injector,
+    draw,
+    free_later,
+)
+from .servers import MlflowServer, PostgresServer, Records, Server, kept_up
 from .sweep import SEARCHING, STUDY, Result, drive, result
 
 KINDS = ("kills", "kills", "kills", "checkpoints", "store", "store", "disk", "pair", "search")
+SLOW = ("ray", "server", "postgres", "postgres search")
+"""Drawn only where they are asked for: a cluster or server has to be started for each."""
+SEARCHES = ("search", "postgres search")
 TRIES = 4
 """Of undisturbed drivers at the end of a round; the first has to do, but for a failure they may take up again."""
 LIMIT = 240.0
@@ -57,7 +77,7 @@ class Round:
 
     Attributes:
         seed: that it was drawn from.
-        kind: of :data:`KINDS`, or ``ray``.
+        kind: of :data:`KINDS` or :data:`SLOW`.
         runs: by run, its faults.
     """
 
@@ -81,9 +101,14 @@ def drawn(seed: int, kind: str | None = None) -> Round:
         "pair": PAIR,
         "search": {**SEARCH, "a report": POINTS["a report"], "a transaction": POINTS["a transaction"]},
         "ray": CLUSTER,
+        "server": SERVER,
+        "postgres": {**SERVER, **LEASES},
+        "postgres search": {**SEARCHED, "the server": SERVER["the server"]},
     }[kind]
     runs = []
-    for _ in range({"kills": 3, "checkpoints": 2, "search": 3}.get(kind, 1)):
+    for _ in range(
+        {"kills": 3, "checkpoints": 2, "search": 3, "server": 2, "postgres": 2, "postgres search": 2}.get(kind, 1)
+    ):
         faults = [draw(chance, one)]
         if kind == "checkpoints":
             faults.append(HURT)
@@ -110,24 +135,26 @@ class Arena:
 
     def hold(self, planned: Round, tally: Tally) -> None:
         """Hold a round and count what came of it."""
-        kind = SEARCHING if planned.kind == "search" else STUDY
+        kind = SEARCHING if planned.kind in SEARCHES else STUDY
         calm = self._undisturbed(kind)
         place = self.folder / f"{planned.seed}-{planned.kind}"
         place.mkdir(parents=True)
         problems: list[str] = []
-        with _disk(place / "home", small=planned.kind == "disk") as home:
+        with _disk(place / "home", small=planned.kind == "disk") as home, _records(planned, home) as records:
             for faults in planned.runs:
-                self._disturb(planned, kind, faults, home, problems)
+                self._disturb(planned, kind, faults, home, records, problems)
             struck = place / "struck"
             tally.faults += len(list(struck.iterdir()))
             for attempt in range(TRIES):
-                code = self._run(kind, "ray" if planned.kind == "ray" else "local", Injector((), struck, home), place)
+                records.ready()
+                calm_injector = Injector((), struck, home, records.tracking)
+                code = self._run(kind, "ray" if planned.kind == "ray" else "local", calm_injector, place)
                 if code is None:
                     problems.append("an undisturbed run hangs")
                 if code == 0:
                     break
                 problems += [f"undisturbed run {attempt + 1} ends with {code}"] if attempt else []
-            self._judge(calm, result(kind, home), tally, problems)
+            self._judge(calm, result(kind, home, records), tally, problems)
         tally.rounds += 1
         tally.hung += sum("hang" in problem for problem in problems)
         if problems:
@@ -149,10 +176,19 @@ class Arena:
                 )
         return self._calm[kind]
 
-    def _disturb(self, planned: Round, kind: str, faults: tuple[Fault, ...], home: Path, problems: list[str]) -> None:
+    def _disturb(
+        self,
+        planned: Round,
+        kind: str,
+        faults: tuple[Fault, ...],
+        home: Path,
+        records: Records,
+        problems: list[str],
+    ) -> None:
         place = home.parent
         (place / "struck").mkdir(exist_ok=True)
-        injector = Injector([fault for fault in faults if fault is not HURT], place / "struck", home)
+        own = [fault for fault in faults if fault is not HURT]
+        injector = Injector(own, place / "struck", home, records.tracking)
         executor = "ray" if planned.kind == "ray" else "local"
         lease = 3.0 if planned.kind == "pair" else 60.0
         others = []
@@ -225,6 +261,19 @@ def _damage(home: Path, chance: random.Random, struck: Path) -> None:
             del data[place:]
         path.write_bytes(bytes(data))
         (struck / f"damage_{len(list(struck.iterdir()))}").touch()
+
+
+@contextmanager
+def _records(planned: Round, home: Path) -> Iterator[Records]:
+    """Where the records of a round are; behind a server that is started again whenever it ends."""
+    if planned.kind not in ("server", "postgres", "postgres search"):
+        yield Records.embedded(home)
+        return
+    # Not in memory: another user runs PostgreSQL, and may not look into the folder of the homes.
+    with tempfile.TemporaryDirectory(prefix="chaos-server-", ignore_cleanup_errors=True) as folder:
+        server: Server = (MlflowServer if planned.kind == "server" else PostgresServer)(Path(folder))
+        with kept_up(server, home.parent) as records:
+            yield records
 
 
 @contextmanager

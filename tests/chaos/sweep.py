@@ -6,16 +6,18 @@ import functools
 import io
 import logging
 import multiprocessing
-import sqlite3
+import os
 import sys
 from collections.abc import Mapping
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from sqlalchemy import Connection, create_engine, text
+from sqlalchemy import inspect as tables
+from sqlalchemy.pool import NullPool
 
 from study import environment
 
@@ -26,7 +28,7 @@ import optuna  # noqa: E402
 import torch  # noqa: E402, F401
 from rich.console import Console  # noqa: E402
 
-from study import schema, training  # noqa: E402
+from study import addresses, schema, training  # noqa: E402
 from study.cli import run as command  # noqa: E402
 from study.custody import Custody  # noqa: E402
 from study.executors import ExecutorSettings, local  # noqa: E402
@@ -40,6 +42,7 @@ from study.spec import parse_spec  # noqa: E402
 from trainables.errors import UserError  # noqa: E402
 
 from .faults import DRIVER, Injector, redirect, serve  # noqa: E402
+from .servers import Records  # noqa: E402
 
 SWEEP = """
 id: chaos
@@ -93,6 +96,8 @@ def drive(kind: str, executor: str, injector: Injector, log: Path, lease_seconds
     # Workers as fresh as spawned ones, forked from where drivers are: what they import is there.
     local.multiprocessing = SimpleNamespace(get_context=lambda _: multiprocessing.get_context("forkserver"))  # type: ignore[assignment]
     injector.install(DRIVER)
+    if injector.tracking is not None:
+        os.environ[addresses.TRACKING] = injector.tracking
     if kind == SEARCHING:
         spec = log.with_name("chaos.yaml")
         spec.write_text(SEARCH)
@@ -101,7 +106,11 @@ def drive(kind: str, executor: str, injector: Injector, log: Path, lease_seconds
     settings = ExecutorSettings(workers=1, chunk_seconds=0.0, checkpoint_seconds=0.0)
     try:
         outcome = run_study(
-            plan(), Home(injector.home), executor=executor, settings=settings, console=Console(file=io.StringIO())
+            plan(),
+            Home(injector.home, injector.tracking),
+            executor=executor,
+            settings=settings,
+            console=Console(file=io.StringIO()),
         )
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
@@ -126,14 +135,16 @@ class Result:
     odd: list[str] = field(default_factory=list)
 
 
-def result(kind: str, path: Path) -> Result:
-    """Read a home: SQLite and the files alone, so that nothing that is tested has a say in it."""
-    found = Result()
-    if (path / "mlflow.db").exists():
-        with closing(sqlite3.connect(path / "mlflow.db")) as connection:
-            _cells(connection, found)
+def result(kind: str, path: Path, records: Records | None = None) -> Result:
+    """Read a home: the tables and the files alone, so that nothing that is tested has a say in it."""
+    records = records or Records.embedded(path)
+    home, found = Home(path, records.tracking), Result()
+    if records.tracking is not None or home.database.exists():
+        with create_engine(records.database, poolclass=NullPool).connect() as connection:
+            if tables(connection).has_table("runs"):
+                _cells(connection, records, found)
     if kind == SEARCHING:
-        storage = open_storage(Home(path))
+        storage = open_storage(home)
         for name in optuna.get_all_study_names(storage):
             for trial in optuna.load_study(study_name=name, storage=storage).get_trials():
                 note = trial.user_attrs
@@ -141,28 +152,35 @@ def result(kind: str, path: Path) -> Result:
                     found.sequence.append((note[POINT], note[STATUS], note.get(DELTA_M), note[TRIAL_KEY]))
                 elif not trial.state.is_finished():
                     found.odd.append(f"search trial {trial.number} is {trial.state.name}")
-    found.odd += [f"{o.name}: {o.found}" for o in inspect(Home(path)) if o.level != "ok"]
+    found.odd += [f"{o.name}: {o.found}" for o in inspect(home) if o.level != "ok"]
     return found
 
 
-def _cells(connection: sqlite3.Connection, found: Result) -> None:
+def _cells(connection: Connection, records: Records, found: Result) -> None:
     kept = (schema.COMPLETE, schema.VALIDATED, schema.PRUNED)
-    for run, status, artifacts in connection.execute("SELECT run_uuid, status, artifact_uri FROM runs").fetchall():
-        tags = dict(connection.execute("SELECT key, value FROM tags WHERE run_uuid = ?", (run,)).fetchall())
+
+    def ask(question: str, **values: str) -> list[Any]:
+        return [tuple(row) for row in connection.execute(text(question), values)]
+
+    for run, status, artifacts in ask("SELECT run_uuid, status, artifact_uri FROM runs"):
+        tags = dict(ask("SELECT key, value FROM tags WHERE run_uuid = :run", run=run))
         if tags.get(schema.KIND) != schema.TRIAL_RUN:
             continue
         if status == "RUNNING":
             found.odd.append(f"run {run} is RUNNING")
         if status != "FINISHED" or tags.get(schema.STATUS) not in kept:
             continue
-        question = "SELECT key, step, value, is_nan FROM {} WHERE run_uuid = ? ORDER BY key, step"
-        content = [
-            row
+        question = "SELECT key, step, value, is_nan FROM {} WHERE run_uuid = :run"
+        content: list[Any] = [
+            (key, step, value, bool(is_nan))
             for table in ("metrics", "latest_metrics")
-            for row in connection.execute(question.format(table), (run,)).fetchall()
-            if not row[0].startswith((f"{schema.COST}/", f"{schema.OBJECTIVE}/"))
+            for key, step, value, is_nan in sorted(ask(question.format(table), run=run))
+            if not key.startswith((f"{schema.COST}/", f"{schema.OBJECTIVE}/"))
         ]
-        history = Path(artifacts.removeprefix("file://")) / schema.HISTORY_FILE
+        place = artifacts.removeprefix("file://")
+        if artifacts.startswith("mlflow-artifacts:/"):
+            place = records.artifacts / artifacts.removeprefix("mlflow-artifacts:/")
+        history = Path(place) / schema.HISTORY_FILE
         arrays: Mapping[str, np.ndarray] = np.load(history, allow_pickle=False) if history.exists() else {}
         content += [(name, arrays[name].shape, arrays[name].tobytes()) for name in sorted(arrays)]
         found.cells.setdefault(tags[schema.TRIAL_KEY], []).append((tags[schema.STATUS], content))

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 PASSWORD = "s3cret/@word"
 QUOTED = "s3cret%2F%40word"
@@ -34,27 +35,32 @@ def other_user() -> str | None:
     return next(name for name in ("postgres", "nobody") if name in names)
 
 
-@contextmanager
-def server() -> Iterator[str]:
-    """URL of a fresh server without a database's name at its end; gone afterwards.
+class Postgres:
+    """A server with a data folder of its own.
+
+    Args:
+        base: an empty folder for it.
 
     Raises:
         FileNotFoundError: PostgreSQL is not installed.
     """
-    folder = binaries()
-    if folder is None:
-        raise FileNotFoundError("PostgreSQL is not installed (Debian: apt-get install postgresql)")
-    user = other_user()
-    with tempfile.TemporaryDirectory(prefix="mtl-study-pg-", ignore_cleanup_errors=True) as base:
-        data, words = Path(base) / "data", Path(base) / "words"
+
+    def __init__(self, base: Path) -> None:
+        folder = binaries()
+        if folder is None:
+            raise FileNotFoundError("PostgreSQL is not installed (Debian: apt-get install postgresql)")
+        user = other_user()
+        data, words, self._log = base / "data", base / "words", base / "log"
         words.write_text(PASSWORD)
         if user is not None:
             for path in (base, words):
                 shutil.chown(path, user)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        as_user = {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []} if user else {}
+            self.port = probe.getsockname()[1]
+        self._as_user: dict[str, Any] = (
+            {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []} if user else {}
+        )
         rules = ["--auth=scram-sha-256", f"--pwfile={words}", "--no-sync", "--encoding=UTF8"]
         made = subprocess.run(
             [folder / "initdb", "-D", data, "-U", "study", *rules],
@@ -62,20 +68,38 @@ def server() -> Iterator[str]:
             text=True,
             check=False,
             cwd="/",
-            **as_user,
+            **self._as_user,
         )
         if made.returncode:
             raise RuntimeError(f"initdb: {made.stderr.strip()}")
-        command = [folder / "postgres", "-D", data, "-p", str(port), "-k", "", "-c", "listen_addresses=127.0.0.1"]
-        command += ["-c", "fsync=off", "-c", "full_page_writes=off", "-c", "shared_buffers=32MB"]
-        with (Path(base) / "log").open("wb") as log:
-            process = subprocess.Popen(command, stdout=log, stderr=log, cwd="/", **as_user)
-            try:
-                _await(port, process)
-                yield f"postgresql://study:{QUOTED}@127.0.0.1:{port}"
-            finally:
-                process.send_signal(signal.SIGINT)  # its fast end, which waits for no client
-                process.wait(timeout=30)
+        self._command = [folder / "postgres", "-D", data, "-p", str(self.port), "-k", ""]
+        self._command += ["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-c", "full_page_writes=off"]
+        self._command += ["-c", "shared_buffers=32MB"]
+        self.url = f"postgresql://study:{QUOTED}@127.0.0.1:{self.port}"
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Start it, after any end of the one before, and wait until it answers."""
+        with self._log.open("ab") as log:
+            process = subprocess.Popen(self._command, stdout=log, stderr=log, cwd="/", **self._as_user)
+        _await(self.port, process)
+        return process
+
+
+@contextmanager
+def server() -> Iterator[str]:
+    """URL of a fresh server without a database's name at its end; gone afterwards.
+
+    Raises:
+        FileNotFoundError: PostgreSQL is not installed.
+    """
+    with tempfile.TemporaryDirectory(prefix="mtl-study-pg-", ignore_cleanup_errors=True) as base:
+        postgres = Postgres(Path(base))
+        process = postgres.start()
+        try:
+            yield postgres.url
+        finally:
+            process.send_signal(signal.SIGINT)  # its fast end, which waits for no client
+            process.wait(timeout=30)
 
 
 def _await(port: int, process: subprocess.Popen[bytes]) -> None:
