@@ -18,9 +18,10 @@ from torch.utils import deterministic
 from trainables.clock import FORWARD, MANIPULATION, PhaseClock
 from trainables.config import TrialConfig, data_set_of, method_of, tasks_of, trial_key
 from trainables.data.base import Split
-from trainables.data.loader import Batch, Loader, Order, sample_seeds, workers_for
+from trainables.data.loader import Batch, Loader, Order, sample_seeds, usable_cores, workers_for
 from trainables.data.ondisk import FileSplit, decoded
 from trainables.errors import CheckpointError, Diverged
+from trainables.evaluation import evaluate, values
 from trainables.history import History
 from trainables.methods import Counters, Method, StepLog, Update
 from trainables.models.network import MultiTaskNetwork, build_network
@@ -298,7 +299,6 @@ class Trainer:
 
     # ---- evaluation ------------------------------------------------------------------------------
 
-    @torch.no_grad()
     def evaluate(self, split: str) -> dict[str, float]:
         """Every task's metrics over a whole split, by ``task/metric``; NaN where the split has no valid pixel for one.
 
@@ -308,20 +308,19 @@ class Trainer:
             Diverged: a prediction is not finite.
         """
         count, size = len(self._split(split)), self.config.record.eval_batch_size
-        metrics = {task.name: task.make_metrics() for task in self.tasks}
         self.network.eval()
         orders = [Order(np.arange(start, min(start + size, count))) for start in range(0, count, size)]
         with closing(self._loader(split, lambda number: orders[number] if number < len(orders) else None)) as batches:
-            for images, targets in map(self._to_device, batches):
-                if not len(images):
-                    continue  # Every sample of it was left out.
-                outputs, _ = self._predict(images)
-                for task in self.tasks:
-                    if not bool(torch.isfinite(outputs[task.name]).all()):
-                        raise Diverged(f"predictions of {task.name} on the {split} split", self.iteration - 1)
-                    for metric in metrics[task.name].values():
-                        metric.update(outputs[task.name], targets[task.label])
-        return {f"{task}/{name}": metric.compute() for task, own in metrics.items() for name, metric in own.items()}
+            metrics = evaluate(
+                lambda images: self._predict(images)[0],
+                map(self._to_device, batches),
+                self.tasks,
+                samples=count,
+                name=split,
+                iteration=self.iteration - 1,
+                cores=self._cores or usable_cores(),
+            )
+        return values(metrics)
 
     def _evaluate_into_history(self, split: str) -> None:
         for name, value in self.evaluate(split).items():

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from concurrent.futures import Executor
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -24,6 +25,11 @@ class SumMetric:
     Args:
         shape: of the sums.
     """
+
+    spreads: ClassVar[bool] = False
+    """Whether :meth:`measure` shares its work out over :attr:`executor`."""
+    executor: Executor | None = None
+    """Of processes; set by who evaluates, for as long as that takes. Changes no result and is no part of the state."""
 
     def __init__(self, *shape: int) -> None:
         self.sums = torch.zeros(shape, dtype=torch.float64)

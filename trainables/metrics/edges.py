@@ -8,7 +8,6 @@ with no interpolation between them.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from concurrent.futures import Executor
 from functools import partial
 from typing import Literal
 
@@ -50,12 +49,13 @@ class OdsF(SumMetric):
             each line into its two sides.
     """
 
+    # Processes, since the work is Python's and SciPy's, which threads do not share.
+    spreads = True
+
     def __init__(
         self, max_dist: float = 0.0075, thresholds: int = 19, nms: bool = True, truth: EdgeTruth = "thin"
     ) -> None:
         super().__init__(4, thresholds)
-        self.executor: Executor | None = None
-        """Of processes: the work is Python's and SciPy's, which threads do not share."""
         self.max_dist = max_dist
         self.thresholds = threshold_values(thresholds)
         self.nms = nms
