@@ -3,12 +3,16 @@
 The newest is ``FILE``, the one before it ``FILE.previous``. Neither is touched until the newer one is whole on the
 disk and was read back; what is damaged later is passed over for the one before it.
 
+A checkpoint is a file, or an object behind a URL (:mod:`trainables.remote`). Of the latter only the size is looked at
+after writing; its checksum is, when it is read.
+
 Layout: one line of JSON (format, key, iteration, SHA-256 and size of the payload), then the payload as ``torch.save``
     writes it.
 """
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import io
 import json
@@ -16,15 +20,17 @@ import logging
 import os
 import pickle
 import tempfile
-from collections.abc import Mapping
-from contextlib import suppress
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
 from trainables.errors import CheckpointError
+from trainables.remote import Place, RemoteFile
 
 logger = logging.getLogger(__name__)
 
@@ -45,12 +51,12 @@ class Header:
     size: int
 
 
-def previous(path: Path) -> Path:
+def previous(path: Place) -> Place:
     """Where the checkpoint before the newest is."""
     return path.with_name(path.name + PREVIOUS)
 
 
-def save(path: Path, state: Mapping[str, Any], *, key: str, iteration: int) -> None:
+def save(path: Place, state: Mapping[str, Any], *, key: str, iteration: int) -> None:
     """Write ``state`` (tensors, numbers, text, lists, dicts) to ``path``; a reader sees the old file or the new one,
     never a part, and the old one is kept beside it.
 
@@ -68,12 +74,20 @@ def save(path: Path, state: Mapping[str, Any], *, key: str, iteration: int) -> N
         "sha256": hashlib.sha256(payload).hexdigest(),
         "size": len(payload),
     }
+    line = json.dumps(header).encode() + b"\n"
+    if isinstance(path, Path):
+        _save_file(path, line, payload)
+    else:
+        _save_object(path, line, payload)
+
+
+def _save_file(path: Path, line: bytes, payload: memoryview) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=PART)
     new = Path(temporary)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(json.dumps(header).encode() + b"\n")
+            file.write(line)
             file.write(payload)
             file.flush()
             os.fsync(file.fileno())
@@ -82,7 +96,7 @@ def save(path: Path, state: Mapping[str, Any], *, key: str, iteration: int) -> N
             # A second name first and the move after it: there is a checkpoint called `path` at every moment.
             spare = Path(f"{temporary}{PREVIOUS}{PART}")
             os.link(path, spare)
-            os.replace(spare, previous(path))
+            os.replace(spare, path.with_name(path.name + PREVIOUS))
         os.replace(new, path)
         _sync_folder(path.parent)
     except BaseException:
@@ -91,25 +105,39 @@ def save(path: Path, state: Mapping[str, Any], *, key: str, iteration: int) -> N
         raise
 
 
-def check(path: Path) -> Header:
+def _save_object(path: RemoteFile, line: bytes, payload: memoryview) -> None:
+    new = path.with_name(f"{path.name}.{uuid.uuid4().hex}{PART}")
+    try:
+        new.write(line, payload)
+        if new.size() != len(line) + len(payload):
+            raise CheckpointError(
+                f"{new}: damaged (it has {new.size()} bytes, {len(line) + len(payload)} were written)"
+            )
+        if path.exists() and _sound(path):
+            path.copy(RemoteFile(path.url + PREVIOUS))
+        new.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            new.unlink(missing_ok=True)
+        raise
+
+
+def check(path: Place) -> Header:
     """Read one file through; raises :class:`CheckpointError` where it is not whole."""
     header = _header(path)
     digest = hashlib.sha256()
     size = 0
-    try:
-        with path.open("rb") as file:
-            file.readline(_LONGEST_HEADER)
-            while piece := file.read(_PIECE):
-                digest.update(piece)
-                size += len(piece)
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
+    with _reading(path) as file:
+        file.readline(_LONGEST_HEADER)
+        while piece := file.read(_PIECE):
+            digest.update(piece)
+            size += len(piece)
     if size != header.size or digest.hexdigest() != header.sha256:
         raise CheckpointError(f"{path}: damaged (its checksum does not fit); delete it to start the trial over")
     return header
 
 
-def read_header(path: Path) -> Header:
+def read_header(path: Place) -> Header:
     """The first line of the newest checkpoint whose first line can be read.
 
     Raises:
@@ -123,11 +151,12 @@ def read_header(path: Path) -> Header:
         return _header(previous(path))
 
 
-def load(path: Path, *, key: str, device: str | torch.device = "cpu") -> dict[str, Any]:
+def load(path: Place, *, key: str, device: str | torch.device = "cpu") -> dict[str, Any]:
     """The last state saved for trial ``key`` that is whole.
 
     Raises:
         CheckpointError: the file is missing, damaged or of another trial, and so is the one before it.
+        OSError: the store behind its URL does not answer.
     """
     try:
         return _load(path, key, device)
@@ -142,7 +171,7 @@ def load(path: Path, *, key: str, device: str | torch.device = "cpu") -> dict[st
         return state
 
 
-def hand_down(source: Path, target: Path, *, parent: str, child: str) -> bool:
+def hand_down(source: Place, target: Place, *, parent: str, child: str) -> bool:
     """Let a trial start from another's checkpoint: one whose config differs only in what comes after it, so that the
     result is that of training from the beginning. Returns whether there was a sound one.
 
@@ -160,45 +189,61 @@ def hand_down(source: Path, target: Path, *, parent: str, child: str) -> bool:
     return True
 
 
-def remove(path: Path) -> None:
+def remove(path: Place) -> None:
     """Delete a trial's checkpoints and what interrupted writes left of them."""
     path.unlink(missing_ok=True)
     previous(path).unlink(missing_ok=True)
-    for part in path.parent.glob(f"{path.name}*{PART}"):
+    pattern = f"{glob.escape(path.name)}*{PART}"
+    for part in path.parent.glob(pattern) if isinstance(path, Path) else path.siblings(pattern):
         part.unlink(missing_ok=True)
 
 
-def set_aside(path: Path) -> Path:
+def set_aside(path: Place) -> Place:
     """Move a file that cannot be used out of the way, to ``FILE.damaged``; returns where it is."""
     aside = path.with_name(path.name + ".damaged")
-    os.replace(path, aside)
+    move(path, aside)
     return aside
 
 
-def _header(path: Path) -> Header:
+def move(source: Place, target: Place) -> None:
+    """Over what is there; both are of one kind, in one folder."""
+    if isinstance(source, RemoteFile) and isinstance(target, RemoteFile):
+        source.replace(target)
+    else:
+        os.replace(str(source), str(target))
+
+
+@contextmanager
+def _reading(path: Place) -> Iterator[IO[bytes]]:
     try:
         with path.open("rb") as file:
-            line = file.readline(_LONGEST_HEADER)
+            yield file
+    except OSError as error:
+        if isinstance(path, RemoteFile) and not isinstance(error, FileNotFoundError):
+            # A store that is away says nothing about the checkpoint: whoever took it for damaged would start over.
+            raise
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def _header(path: Place) -> Header:
+    with _reading(path) as file:
+        line = file.readline(_LONGEST_HEADER)
+    try:
         fields = json.loads(line)
         if fields["format"] != FORMAT:
             raise ValueError
         return Header(str(fields["key"]), int(fields["iteration"]), str(fields["sha256"]), int(fields["size"]))
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, RecursionError):
         raise CheckpointError(f"{path}: not a checkpoint of mtl-study (or a damaged one)") from None
 
 
-def _load(path: Path, key: str, device: str | torch.device) -> dict[str, Any]:
+def _load(path: Place, key: str, device: str | torch.device) -> dict[str, Any]:
     header = _header(path)
     if header.key != key:
         raise CheckpointError(f"{path}: is of trial {header.key[:12]}, this config is trial {key[:12]}")
-    try:
-        with path.open("rb") as file:
-            file.readline(_LONGEST_HEADER)
-            payload = file.read()
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
+    with _reading(path) as file:
+        file.readline(_LONGEST_HEADER)
+        payload = file.read()
     if len(payload) != header.size or hashlib.sha256(payload).hexdigest() != header.sha256:
         raise CheckpointError(f"{path}: damaged (its checksum does not fit); delete it to start the trial over")
     try:
@@ -210,7 +255,7 @@ def _load(path: Path, key: str, device: str | torch.device) -> dict[str, Any]:
     return state
 
 
-def _sound(path: Path) -> bool:
+def _sound(path: Place) -> bool:
     try:
         _header(path)
     except CheckpointError:
