@@ -15,6 +15,7 @@ from trainables.errors import Diverged
 from trainables.metrics import SumMetric
 from trainables.processes import helpers
 from trainables.tasks import Metric, Task
+from trainables.together import Together
 
 logger = logging.getLogger(__name__)
 
@@ -90,3 +91,31 @@ def evaluate(
 def values(metrics: Metrics) -> dict[str, float]:
     """``task/metric`` to its value; NaN where the split has no valid pixel for it."""
     return {f"{task}/{name}": metric.compute() for task, own in metrics.items() for name, metric in own.items()}
+
+
+def merged(together: Together, tasks: Sequence[Task], measure: Callable[[], Metrics]) -> Metrics:
+    """What ``measure`` gives over all processes that evaluate together, each its share of a split; the same in all.
+
+    Raises:
+        Diverged: in all of them, what one of them found.
+    """
+    if together.alone:
+        return measure()
+    found: Metrics = {}
+    wrong: Diverged | None = None
+    try:
+        found = measure()
+    except Diverged as error:
+        wrong = error
+    for other in together.gathered(wrong):
+        if other is not None:
+            raise other
+    states = together.gathered({task: {name: m.state_dict() for name, m in own.items()} for task, own in found.items()})
+    out = {task.name: task.make_metrics() for task in tasks}
+    for state in states:
+        part = {task.name: task.make_metrics() for task in tasks}
+        for task, own in part.items():
+            for name, metric in own.items():
+                metric.load_state_dict(state[task][name])
+                out[task][name].merge(metric)
+    return out

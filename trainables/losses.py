@@ -3,14 +3,19 @@
 Each takes a prediction (B, C, H, W) of any floating type, as a decoder gives it, and a target as the data set gives it,
 and returns a scalar of at least float32. Losses that can ignore pixels average over the others of the batch; where a
 batch has none, the loss is zero and so is its gradient. Nothing here waits for the device: ignored pixels are masked,
-never selected.
+never selected. Where several processes share a batch, each divides by the count of the whole batch
+(:func:`trainables.together.whole`), so that their losses sum up to that of the batch.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from trainables.together import shared_out, whole
 
 IGNORE = 255
 """The value of an ignored pixel in class and edge labels."""
@@ -34,7 +39,7 @@ def l1(prediction: Tensor, target: Tensor, ignore: int | None = None) -> Tensor:
     """
     prediction, target = _wide(prediction), _dense(prediction, target)
     if ignore is None:
-        return F.l1_loss(prediction, target)
+        return _everywhere(F.l1_loss, prediction, target)
     return _mean((prediction - target).abs(), target != ignore)
 
 
@@ -51,7 +56,7 @@ def mse(prediction: Tensor, target: Tensor, ignore: int | None = None) -> Tensor
     """
     prediction, target = _wide(prediction), _dense(prediction, target)
     if ignore is None:
-        return F.mse_loss(prediction, target)
+        return _everywhere(F.mse_loss, prediction, target)
     return _mean((prediction - target).square(), target != ignore)
 
 
@@ -65,7 +70,7 @@ def standardized_mse(prediction: Tensor, target: Tensor) -> Tensor:
     Raises:
         ValueError: the shapes do not fit.
     """
-    return F.mse_loss(_wide(prediction), _dense(prediction, target[:, :1]))
+    return _everywhere(F.mse_loss, _wide(prediction), _dense(prediction, target[:, :1]))
 
 
 def depth_l1(prediction: Tensor, target: Tensor) -> Tensor:
@@ -131,7 +136,8 @@ def cosine_along_width(prediction: Tensor, target: Tensor) -> Tensor:
         ValueError: the shapes differ.
     """
     prediction, target = _wide(prediction), _dense(prediction, target)
-    return (1 - _cosine(prediction, target, dim=-1)).mean()
+    distance = 1 - _cosine(prediction, target, dim=-1)
+    return _mean(distance, torch.ones_like(distance, dtype=torch.bool)) if shared_out() else distance.mean()
 
 
 def cross_entropy(prediction: Tensor, target: Tensor) -> Tensor:
@@ -142,7 +148,7 @@ def cross_entropy(prediction: Tensor, target: Tensor) -> Tensor:
         target: (B, H, W) int64 in [0, C), 255 to ignore.
     """
     total = F.cross_entropy(_wide(prediction), target, ignore_index=IGNORE, reduction="sum")
-    return total / (target != IGNORE).sum().clamp(min=1)
+    return total / whole((target != IGNORE).sum()).clamp(min=1)
 
 
 def balanced_cross_entropy(prediction: Tensor, target: Tensor) -> Tensor:
@@ -156,9 +162,10 @@ def balanced_cross_entropy(prediction: Tensor, target: Tensor) -> Tensor:
         target: (B, H, W) int64, 0 or 1, 255 to ignore.
     """
     labelled = target != IGNORE
-    count = labelled.sum().clamp(min=1)
     prediction = _wide(prediction)
-    salient = (target == 1).sum().to(prediction.dtype) / count
+    counts = whole(torch.stack([labelled.sum(), (target == 1).sum()]))
+    count = counts[0].clamp(min=1)
+    salient = counts[1].to(prediction.dtype) / count
     weight = torch.stack([salient, 1 - salient])
     return F.cross_entropy(prediction, target, weight=weight, ignore_index=IGNORE, reduction="sum") / count
 
@@ -179,7 +186,7 @@ def edge_bce(prediction: Tensor, target: Tensor, positive_weight: float = 0.95) 
     # softplus(-x) and softplus(x) are -log sigmoid(x) and -log(1 - sigmoid(x)); the sign picks one of them per pixel.
     nll = F.softplus(torch.where(on, -prediction, prediction))
     weight = on.to(nll.dtype) * positive_weight + off.to(nll.dtype) * (1 - positive_weight)
-    return (nll * weight).sum() / (on | off).sum().clamp(min=1)
+    return (nll * weight).sum() / whole((on | off).sum()).clamp(min=1)
 
 
 def has_normal(target: Tensor) -> Tensor:
@@ -189,7 +196,15 @@ def has_normal(target: Tensor) -> Tensor:
 
 def _mean(values: Tensor, valid: Tensor) -> Tensor:
     """The mean of ``values`` where ``valid``, zero (with a zero gradient) where nothing is."""
-    return (values * valid).sum() / valid.sum().clamp(min=1)
+    return (values * valid).sum() / whole(valid.sum()).clamp(min=1)
+
+
+def _everywhere(loss: Callable[..., Tensor], prediction: Tensor, target: Tensor) -> Tensor:
+    """The mean over all elements of one of PyTorch's losses."""
+    if not shared_out():
+        return loss(prediction, target)
+    count = torch.tensor(prediction.numel(), device=prediction.device)
+    return loss(prediction, target, reduction="sum") / whole(count)
 
 
 def _cosine(a: Tensor, b: Tensor, dim: int) -> Tensor:

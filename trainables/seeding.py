@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -56,3 +56,27 @@ class RandomState:
         self.cpu = state["cpu"].cpu()
         if self.device.type == "cuda" and state["cuda"] is not None:
             self.cuda = state["cuda"].cpu()
+
+
+def random_of(
+    seed: int,
+    device: torch.device,
+    rank: int = 0,
+    saved: Sequence[dict[str, torch.Tensor | None]] = (),
+    iteration: int = 0,
+) -> RandomState:
+    """The random state of one of the processes that train a trial together: a stream of its own.
+
+    Args:
+        seed: of the trial.
+        device: that it trains on.
+        rank: of the process; the first one's stream is that of a trial in one process.
+        saved: what the processes' states were when the trial was saved, by rank. One that was not there begins a stream
+            of its own at this ``iteration``.
+        iteration: of the saved trial.
+    """
+    fresh = bool(saved) and rank >= len(saved)
+    state = RandomState(derive(seed, "torch", *([rank] if rank else []), *([iteration] if fresh else [])), device)
+    if saved and not fresh:
+        state.load_state_dict(saved[rank])
+    return state

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch._functorch import config as functorch_config
 from torch.utils import deterministic
 
 from trainables.clock import FORWARD, MANIPULATION, PhaseClock
@@ -21,11 +20,13 @@ from trainables.data.base import Split
 from trainables.data.loader import Batch, Loader, Order, sample_seeds, usable_cores, workers_for
 from trainables.data.ondisk import FileSplit, decoded
 from trainables.errors import CheckpointError, Diverged
-from trainables.evaluation import evaluate, values
+from trainables.evaluation import Metrics, evaluate, merged, values
 from trainables.history import History
 from trainables.methods import Counters, Method, StepLog, Update
+from trainables.models.forward import forward_of
 from trainables.models.network import MultiTaskNetwork, build_network
-from trainables.seeding import RandomState, derive
+from trainables.seeding import derive, random_of
+from trainables.together import Share, Together, check_shares
 
 
 class Trainer:
@@ -40,13 +41,25 @@ class Trainer:
         data_root: folder the data set was prepared in.
         device: ``cpu`` or ``cuda``. Bits are reproducible on a CPU.
         cores: of this machine that decoding may use; ``None`` for all.
+        together: the processes that train it, each on its share of every batch; this one alone where none are given.
+            Each has a trainer of its own, and what all of them do, they do in step: :meth:`advance` stops, evaluates
+            and diverges in all of them at once, as the first of them says.
 
     Raises:
         DataError: the data set is missing or damaged.
+        ConfigError: the network or the batch cannot be shared out.
     """
 
-    def __init__(self, config: TrialConfig, data_root: Path, device: str = "cpu", cores: int | None = None) -> None:
+    def __init__(
+        self,
+        config: TrialConfig,
+        data_root: Path,
+        device: str = "cpu",
+        cores: int | None = None,
+        together: Together | None = None,
+    ) -> None:
         self.config = config
+        self.together = together if together is not None else Together()
         self.key = trial_key(config)
         self.device = torch.device(device)
         if self.device.type == "cpu":
@@ -64,7 +77,8 @@ class Trainer:
             data_set.image_shape(config.data),
             seed=derive(config.seed, "network"),
         ).to(self.device)
-        self._forward = _forward(self.network, config.train.compile, method_of(config).needs_representation)
+        check_shares(self.together, config.train.batch_size, self.network)
+        self._forward = forward_of(self.network, config.train.compile, method_of(config).needs_representation)
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         self.counters = Counters()
@@ -79,9 +93,10 @@ class Trainer:
             clip_norm=config.optim.clip_norm,
             clock=PhaseClock(self.device, exact=config.record.phases),
             iterations_per_epoch=data_set.sizes(config.data)["train"] // config.train.batch_size,
+            together=self.together,
         )
         self.method: Method = method_of(config)(config.method, self.update, derive(config.seed, "method"))
-        self.random = RandomState(derive(config.seed, "torch"), self.device)
+        self.random = random_of(config.seed, self.device, self.together.rank)
         stride = max(1, math.ceil(config.train.budget.amount / config.record.points))
         self.history = History([task.name for task in self.tasks], stride)
         self.seconds = 0.0
@@ -156,7 +171,8 @@ class Trainer:
             while not self.done:
                 if iterations is not None and self.iteration - first >= iterations:
                     return
-                if seconds is not None and self.iteration > first and time.monotonic() - started >= seconds:
+                late = seconds is not None and self.iteration > first and time.monotonic() - started >= seconds
+                if self.together.decided(late):
                     return
                 self._iterate()
                 if self.progress >= 1.0:
@@ -172,12 +188,14 @@ class Trainer:
         if self._train_batches is None:
             self._train_batches = self._loader("train", self._train_order)
         images, targets = self._to_device(self._train_batches[self.iteration])
+        share = self.update.share = Share(self.together, len(images))
 
         def losses() -> dict[str, Tensor]:
             self.counters.forward_passes += 1
             with self.update.clock(FORWARD):
                 outputs, self.update.representation = self._predict(images)
-                return {task.name: task.loss(outputs[task.name], targets[task.label]) for task in self.tasks}
+                own = [share.loss(task.loss, outputs[task.name], targets[task.label]) for task in self.tasks]
+                return dict(zip((task.name for task in self.tasks), share.whole(own), strict=True))
 
         self.network.train()
         begun = time.perf_counter()
@@ -185,7 +203,7 @@ class Trainer:
         self.method_seconds += time.perf_counter() - begun
         self.update.representation = None
         self.counters.iterations += 1
-        self.counters.samples += len(images)
+        self.counters.samples += share.total
         window = self.history.add(self.iteration, log)
         if window is None and self.progress >= 1.0:
             window = self.history.close_window(self.iteration, log)
@@ -295,6 +313,7 @@ class Trainer:
             generator = torch.Generator().manual_seed(derive(seed, "order", epoch))
             self._order = (epoch, torch.randperm(size, generator=generator).numpy())
         indices = self._order[1][position * batch : (position + 1) * batch]
+        indices = indices[self.together.part(len(indices))]
         return Order(indices, sample_seeds(self.config.seed, epoch, indices))
 
     # ---- evaluation ------------------------------------------------------------------------------
@@ -310,17 +329,21 @@ class Trainer:
         count, size = len(self._split(split)), self.config.record.eval_batch_size
         self.network.eval()
         orders = [Order(np.arange(start, min(start + size, count))) for start in range(0, count, size)]
-        with closing(self._loader(split, lambda number: orders[number] if number < len(orders) else None)) as batches:
-            metrics = evaluate(
-                lambda images: self._predict(images)[0],
-                map(self._to_device, batches),
-                self.tasks,
-                samples=count,
-                name=split,
-                iteration=self.iteration - 1,
-                cores=self._cores or usable_cores(),
-            )
-        return values(metrics)
+        orders = orders[self.together.rank :: self.together.size]
+
+        def measure() -> Metrics:
+            with closing(self._loader(split, dict(enumerate(orders)).get)) as batches:
+                return evaluate(
+                    lambda images: self._predict(images)[0],
+                    map(self._to_device, batches),
+                    self.tasks,
+                    samples=count,
+                    name=split,
+                    iteration=self.iteration - 1,
+                    cores=self._cores or usable_cores(),
+                )
+
+        return values(merged(self.together, self.tasks, measure))
 
     def _evaluate_into_history(self, split: str) -> None:
         for name, value in self.evaluate(split).items():
@@ -329,8 +352,14 @@ class Trainer:
     # ---- state -----------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """The whole trial: tensors, numbers, text, lists and dicts only, loadable with ``weights_only``."""
+        """The whole trial: tensors, numbers, text, lists and dicts only, loadable with ``weights_only``.
+
+        It may be taken up by another number of processes: the random states of the others are there beside the first
+        one's, and those it lacks start anew.
+        """
+        others = self.together.gathered(self.random.state_dict())[1:]
         return {
+            **({} if self.together.alone else {"others_random": others}),
             "key": self.key,
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -357,7 +386,10 @@ class Trainer:
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.method.load_state_dict(state["method"])
-        self.random.load_state_dict(state["random"])
+        saved = [state["random"], *state.get("others_random", [])]
+        self.random = random_of(
+            self.config.seed, self.device, self.together.rank, saved, state["counters"]["iterations"]
+        )
         for name, value in state["counters"].items():
             setattr(self.counters, name, value)
         self.history.load_state_dict(state["history"])
@@ -365,29 +397,3 @@ class Trainer:
         self.method_seconds = float(state["method_seconds"])
         self.update.clock.seconds.update(state["phase_seconds"])
         self.done = bool(state["done"])
-
-
-Forward = Callable[[Tensor], tuple[dict[str, Tensor], Tensor | None]]
-
-
-def _forward(network: MultiTaskNetwork, compiled: bool, needs_representation: bool) -> Forward:
-    """Images to every task's prediction and, where it is to be had, the representation the decoders read.
-
-    A compiled function is one node of the graph, and no gradient can be asked for half-way through it: a method that
-    needs the representation gets a compiled trunk and plain decoders, any other method one compiled network.
-    """
-    if compiled and not needs_representation:
-        whole = torch.compile(network)
-        return lambda images: (whole(images), None)
-    # The trunk is passed back once per task, so that its backward must not overwrite what the forward saved.
-    features_of = torch.compile(network.features) if compiled else network.features
-
-    def forward(images: Tensor) -> tuple[dict[str, Tensor], Tensor | None]:
-        if not compiled:
-            features = features_of(images)
-        else:
-            with functorch_config.patch(donated_buffer=False):
-                features = features_of(images)
-        return network.decode(features), features
-
-    return forward

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from trainables.clock import BACKWARD, OPTIMIZER, PhaseClock
 from trainables.registry import Registry
 from trainables.settings import Settings
+from trainables.together import Share, Together
 
 Losses = Callable[[], Mapping[str, Tensor]]
 """One forward of the current batch: the unweighted loss of every task, each a scalar, in the order of ``Update.tasks``.
@@ -76,6 +77,8 @@ class Update:
         clip_norm: largest gradient norm over all parameters with a gradient, or ``None``.
         iterations_per_epoch: batches the training split makes, for methods that look back on epochs.
         clock: what the time of backward passes and steps is charged to.
+        together: the processes that train this network, each on its share of the batch; those this one has met where
+            none are given.
     """
 
     def __init__(
@@ -88,6 +91,7 @@ class Update:
         clip_norm: float | None = None,
         iterations_per_epoch: int = 1,
         clock: PhaseClock | None = None,
+        together: Together | None = None,
     ) -> None:
         self.tasks = tuple(tasks)
         self.shared = tuple(shared)
@@ -100,16 +104,34 @@ class Update:
         self.representation: Tensor | None = None
         """What all decoders read and the trunk alone has made, of the last forward, with its graph; ``None`` where the
         forward does not tell. Whoever owns the closure sets it in every call."""
+        self.together = together if together is not None else Together.here()
+        self.share: Share | None = None
+        """This process's part of the batch, where it has a part alone. Whoever owns the closure sets it."""
 
     def zero_grad(self, *, to_none: bool = True) -> None:
         """Forget gradients. ``to_none=False`` leaves zeros, so that Adam goes on moving such parameters by momentum."""
         self.optimizer.zero_grad(set_to_none=to_none)
 
     def backward(self, loss: Tensor, *, retain_graph: bool = False) -> None:
-        """Add the gradient of the scalar ``loss`` to ``.grad`` of all parameters; counts one backward pass."""
+        """Add the gradient of the scalar ``loss`` to ``.grad`` of all parameters, averaged over the processes; counts
+        one backward pass."""
         with self.clock(BACKWARD):
-            loss.backward(retain_graph=retain_graph)
+            if self.together.alone:
+                loss.backward(retain_graph=retain_graph)
+            else:
+                self._backward_together(loss, retain_graph=retain_graph)
         self.counters.backward_passes += 1
+
+    def _backward_together(self, loss: Tensor, *, retain_graph: bool) -> None:
+        parameters = [p for p in self.parameters() if p.requires_grad]
+        before = [p.grad for p in parameters]
+        for parameter in parameters:
+            parameter.grad = None
+        loss.backward(retain_graph=retain_graph)
+        self.average([p.grad for p in parameters if p.grad is not None])
+        for parameter, old in zip(parameters, before, strict=True):
+            if old is not None:
+                parameter.grad = old if parameter.grad is None else old.add_(parameter.grad)
 
     def gradients(
         self,
@@ -135,19 +157,14 @@ class Update:
     @property
     def processes(self) -> int:
         """Processes that train this network together, each on its share of the batch."""
-        together = torch.distributed.is_available() and torch.distributed.is_initialized()
-        return torch.distributed.get_world_size() if together else 1
+        return self.together.size
 
     def average(self, tensors: Sequence[Tensor]) -> None:
         """Replace each by its mean over the processes; nothing to do in one alone.
 
-        ``torch.autograd.grad`` does not pass the hooks by which DistributedDataParallel reduces gradients. Whatever is
-        not linear in them, a Gramian above all, has to be made of the averages.
+        Whatever is not linear in gradients, a Gramian above all, has to be made of their averages.
         """
-        if self.processes > 1:
-            for tensor in tensors:
-                torch.distributed.all_reduce(tensor)
-                tensor.div_(self.processes)
+        self.together.average(tensors)
 
     def step(self) -> None:
         """One optimizer step from the gradients in ``.grad``, clipped if asked for; parameters whose gradient is None

@@ -42,7 +42,7 @@ class GradDrop(GradientMethod):
             return [], ones, info
         device = rows.stacks[0].device
         generator = torch.Generator(device).manual_seed(seed)
-        noise = torch.rand(sum(s[0].numel() for s in rows.stacks), generator=generator, device=device)
+        noise = self._noise(rows, generator)
         parts = noise.split([s[0].numel() for s in rows.stacks])
         combined = [
             graddrop(stack, part.view(stack.shape[1:]), self.config.leak)
@@ -51,6 +51,17 @@ class GradDrop(GradientMethod):
         if self.factor() != 1.0:
             torch._foreach_mul_(combined, self.factor())
         return combined, ones, info
+
+    def _noise(self, rows: Rows, generator: torch.Generator) -> Tensor:
+        """(N,) uniform on [0, 1), one for each coordinate of a row."""
+        count, before, after = sum(s[0].numel() for s in rows.stacks), 0, 0
+        share = self.update.share
+        if share is not None and self.config.grad_space == "representation" and share.samples:
+            # Rows are of this process's samples; what is drawn for one must not depend on who has it.
+            each = count // share.samples
+            before, after = share.first * each, (share.total - share.first - share.samples) * each
+        noise = torch.rand(before + count + after, generator=generator, device=generator.device)
+        return noise[before : before + count]
 
 
 def graddrop(rows: Tensor, noise: Tensor, leak: float = 0.0) -> Tensor:

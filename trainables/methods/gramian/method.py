@@ -141,6 +141,8 @@ class GradientMethod(Method):
         heads = [g for head in gradients.heads for g in head if g is not None]
         norm = torch.nn.utils.get_total_norm(heads) if heads else gramian.new_zeros(())
         numbers = torch.cat([gramian.reshape(-1), norm.double().reshape(1).to(gramian.device)]).cpu().numpy()
+        # Rounding that differs between machines must not part the processes.
+        numbers = self.update.together.decided(numbers)
         return numbers[:-1].reshape(gramian.shape), bool(np.isfinite(numbers[-1]))
 
     def _clip(self, shared: Sequence[Tensor | None]) -> None:

@@ -123,7 +123,7 @@ class Selective(Method):
     def step(self, losses: Losses) -> StepLog:
         """One iteration: M groups stepped in turn on the same batch."""
         with self.update.clock(CLUSTERING):
-            groups = self._next_groups()
+            groups = self._agreed(self._next_groups())
         seen: list[Tensor] = []
         for group in groups:
             values = losses()
@@ -159,6 +159,13 @@ class Selective(Method):
                 self.groups = found
         groups = arrange(self.groups, self.config.order, self.affinity.values, self.generator)
         return groups * 2 if len(groups) == 1 and self.config.single_group == "twice" else groups
+
+    def _agreed(self, groups: Groups) -> Groups:
+        """The groups as the first of the processes has them, stepped in this order and remembered."""
+        if self.update.together.alone:
+            return groups
+        self.groups, groups = self.update.together.decided((self.groups, groups))
+        return groups
 
     def _total(self, values: Mapping[str, Tensor], group: tuple[int, ...]) -> Tensor:
         # Only the group's losses enter the graph: a zero weight on the others would still give their decoders a
