@@ -32,6 +32,11 @@ _QUIET = {
     # A trial that asked for no GPU sees none.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    # Of a server that is away, MLflow's own defaults ask eight times over four minutes, and the driver with its trials
+    # would wait for that; the spool (:mod:`study.spool`) tries again without anybody waiting.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "GIT_PYTHON_REFRESH": "quiet",
     # Nothing is downloaded at run time.
     "HF_HUB_OFFLINE": "1",

@@ -6,20 +6,10 @@ import re
 
 from study.addresses import mask
 
-_MEMORY = re.compile(
-    r"OutOfMemoryError|CUDA out of memory|MemoryError|not enough memory|can't allocate memory|Cannot allocate memory",
-    re.I,
-)
-
 # Ray's texts, without the names of its exceptions, which it does not write down.
 _NODE = re.compile(
     r"its node has died|node (?:\S+ )?(?:died|failed|was terminated|was removed)|actor (?:\S+ )?is unavailable", re.I
 )
-
-
-def out_of_memory(reason: str) -> bool:
-    """Whether a failure is for want of memory, on the GPU or the machine."""
-    return bool(_MEMORY.search(reason))
 
 
 def node_lost(reason: str) -> bool:

@@ -105,9 +105,16 @@ class MlflowSink:
         from sqlalchemy.exc import SQLAlchemyError
 
         if isinstance(error, MlflowException):
-            return str(error.error_code) in _TEMPORARY
+            return str(error.error_code) in _TEMPORARY or _cut(error.__cause__)
         # What requests and urllib3 raise derives from OSError.
         return isinstance(error, (OSError, SQLAlchemyError))
+
+
+def _cut(error: BaseException | None) -> bool:
+    """Whether a database's error is of the connection. MLflow calls such a one a bad request, but for one kind."""
+    from sqlalchemy.exc import DBAPIError, InterfaceError
+
+    return isinstance(error, InterfaceError) or (isinstance(error, DBAPIError) and error.connection_invalidated)
 
 
 def _data_set(body: Mapping[str, Any]) -> DatasetInput:

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 from study import schema
 from study.custody import TAKEN, TWICE, Claim
 from study.executors import Executor, Failure, Verdict
-from study.faults import node_lost, out_of_memory
+from study.faults import node_lost
 from study.plan import Trial
 from study.progress import StudyProgress
 from study.tracking import Tracker
 from trainables import checkpoint
+from trainables.errors import out_of_memory
 from trainables.session import Report, TrialTask
 
 if TYPE_CHECKING:

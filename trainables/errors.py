@@ -3,8 +3,20 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections import Counter
 from collections.abc import Iterable
+
+_MEMORY = re.compile(
+    r"OutOfMemoryError|CUDA out of memory|MemoryError|not enough memory|can't allocate memory|Cannot allocate memory"
+    r"|running low on memory",
+    re.I,
+)
+
+
+def out_of_memory(reason: str) -> bool:
+    """Whether a failure, as ``Type: text``, is for want of memory, on the GPU or the machine."""
+    return bool(_MEMORY.search(reason))
 
 
 class UserError(Exception):

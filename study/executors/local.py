@@ -13,8 +13,7 @@ from multiprocessing.context import SpawnProcess
 from typing import Any
 
 from study.executors.base import ExecutorSettings, Failure, OnEvent, Source, Verdict, share
-from study.faults import out_of_memory
-from trainables.errors import UserError
+from trainables.errors import UserError, out_of_memory
 from trainables.session import Report, Session, TrialTask
 
 logger = logging.getLogger(__name__)

@@ -43,7 +43,12 @@ class Relay(tune.Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """A trial is through."""
+        """A trial is through, or has ended without its final metrics."""
+        if result.get("failure"):
+            key = trial.config["trial"]["key"]
+            self.running.discard(key)
+            self.tell(Failure(key, *result["failure"]))
+            return
         report: Report = result["report"]
         if report.over:
             self.running.discard(report.key)

@@ -30,7 +30,7 @@ from study.search.view import SearchView
 from study.tracking import Tracker, finished_runs, open_client
 from trainables import checkpoint
 from trainables.config import tasks_of
-from trainables.errors import StoreError
+from trainables.errors import StoreError, out_of_memory
 from trainables.session import Report, TrialTask
 
 _LOOK_SECONDS = 2.0
@@ -187,6 +187,7 @@ class _Search:
         self._patience = Patience(options.limits, settings.gpus_per_trial if self.cuda else 0.0, self._view.say)
         self._given: dict[str, tuple[Contest, Trial]] = {}
         self._running: set[str] = set()
+        self._starved: set[str] = set()
         self._workers = settings.workers
 
     def run(self, engine: Executor, outcome: SearchOutcome) -> None:
@@ -228,13 +229,17 @@ class _Search:
 
     def next(self) -> TrialTask | None:
         """A trial of the contender that has spent the least of its budget."""
-        while not self._patience.out_of():
+        while not self._patience.out_of() and not self._starved & self._running:
             elsewhere = False
             for contest in sorted(self._contests, key=Contest.share_spent):
                 trial = contest.next()
                 self._view.refresh(contest)
                 if trial is None:
                     continue
+                if trial.key in self._starved and self._running:
+                    # It has the machine to itself once those that run have ended.
+                    contest.postpone(trial)
+                    return None
                 claim = self._tracker.claim(trial.key)
                 if claim is Claim.OURS:
                     return self._give(contest, trial)
@@ -263,10 +268,7 @@ class _Search:
             self._running.discard(event.key)
             return Verdict.STOP
         if isinstance(event, Failure):
-            self._tracker.fail(trial, event.reason, event.traceback)
-            contest.fail(event.key, event.reason)
-            self._outcome.failures.append((trial.label, event.reason))
-            return self._ended(contest, event)
+            return self._failed(contest, trial, event)
         decision, curve = contest.take(event)
         run_id = self._tracker.log(trial, event, curve)
         if event.over:
@@ -289,6 +291,22 @@ class _Search:
             self._running.discard(event.key)
             return Verdict.STOP
         return Verdict.GO
+
+    def _failed(self, contest: Contest, trial: Trial, event: Failure) -> Verdict:
+        reason = event.reason
+        if out_of_memory(reason) and trial.key not in self._starved:
+            self._starved.add(trial.key)
+            self._tracker.suspend(trial, f"{reason}; to be tried again alone on its device")
+            self._view.say(f"{trial.label}: out of memory, tried again alone")
+            contest.postpone(trial)
+            self._running.discard(trial.key)
+            return Verdict.STOP
+        if trial.key in self._starved and out_of_memory(reason):
+            reason = f"alone on its device, too: {reason}"
+        self._tracker.fail(trial, reason, event.traceback)
+        contest.fail(trial.key, reason)
+        self._outcome.failures.append((trial.label, reason))
+        return self._ended(contest, event)
 
     def _ended(self, contest: Contest, event: Report | Failure) -> Verdict:
         self._running.discard(event.key)

@@ -95,7 +95,7 @@ STORE = {
 DISK = {"the disk": Where(DRIVER, "study.tracking:Tracker.log", 14, ("fill", "limit"))}
 PAIR = {"a driver": Where(DRIVER, "study.tracking:Tracker.log", 12, ("stall", "kill"))}
 SEARCH = {
-    "the search's storage, a trial": Where(DRIVER, "optuna.storages:RDBStorage.create_new_trial", 6, DEATHS),
+    "the search's storage, a trial": Where(DRIVER, "optuna.storages:RDBStorage._create_new_trial", 6, DEATHS),
     "the search's storage, a value": Where(DRIVER, "optuna.storages:RDBStorage.set_trial_state_values", 6, DEATHS),
     "the search's storage, a note": Where(DRIVER, "optuna.storages:RDBStorage.set_trial_user_attr", 30, DEATHS),
     "the search's storage": Where(DRIVER, "study.tracking:Tracker.log", 12, ("lock search",)),
@@ -112,7 +112,7 @@ LEASES = {
     "the server, a transaction": Where(DRIVER, "sqlalchemy.orm.session:Session.commit", 80, _SERVER),
 }
 SEARCHED = {
-    "the server, a trial of the search": Where(DRIVER, "optuna.storages:RDBStorage.create_new_trial", 6, _SERVER),
+    "the server, a trial of the search": Where(DRIVER, "optuna.storages:RDBStorage._create_new_trial", 6, _SERVER),
     "the server, a value of the search": Where(DRIVER, "optuna.storages:RDBStorage.set_trial_state_values", 6, _SERVER),
     "the server, a note of the search": Where(DRIVER, "optuna.storages:RDBStorage.set_trial_user_attr", 30, _SERVER),
 }

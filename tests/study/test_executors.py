@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -14,9 +15,10 @@ from study.executors import ExecutorSettings, Failure, Listed, LocalExecutor, Tu
 from study.executors.relay import Relay, reason_of
 from study.home import Home
 from trainables.config import load_trial, trial_key
-from trainables.errors import ConfigError
+from trainables.errors import ConfigError, out_of_memory
 from trainables.presets import merge
 from trainables.session import Report, Session, TrialTask
+from trainables.trainable import TrialTrainable
 
 CHUNKS = ExecutorSettings(workers=2, chunk_seconds=0.0, checkpoint_seconds=0.0, max_failures=1)
 
@@ -252,3 +254,54 @@ def test_an_error_in_the_driver_ends_a_ray_run(tiny: dict[str, Any], data_root: 
     home.require()
     with pytest.raises(RuntimeError, match="the store is gone"):
         TuneExecutor(CHUNKS, home).run(Listed(make_tasks(tiny, data_root, tmp_path)), on_event)
+
+
+class Greedy(Session):
+    """Runs out of memory in its second chunk, or while it is built."""
+
+    def advance(self, seconds: float) -> Report:
+        if self.trainer.iteration:
+            raise MemoryError("not enough memory: you tried to allocate 8 GiB")
+        return super().advance(seconds)
+
+
+class Wrong(Session):
+    def __init__(self, task: TrialTask, checkpoint_seconds: float = 30.0) -> None:
+        raise ConfigError("optim.lr: is not to be had")
+
+
+class Buggy(Session):
+    def advance(self, seconds: float) -> Report:
+        raise ValueError("a bug")
+
+
+def test_on_ray_only_what_another_try_may_mend_is_tried_again(
+    tiny: dict[str, Any], data_root: Path, tmp_path: Path
+) -> None:
+    """Tune retries what raises, where it is: a trial that lacks memory, or is not allowed, ends without raising."""
+    task = make_tasks(tiny, data_root, tmp_path)[0]
+    heard: list[Report | Failure] = []
+    relay = Relay(heard.append)
+    plain: dict[str, Any] = {"trial": dataclasses.asdict(task), "chunk_seconds": 0.0}
+    trial = SimpleNamespace(config=plain)
+    trainable = TrialTrainable({**plain, "session": Greedy})
+    relay.running.add(task.key)
+    assert not trainable.train()["done"]
+    result = trainable.train()
+    assert result["done"]
+    relay.on_trial_result(1, [], trial, result)
+    assert relay.running == set()
+    assert trainable.reset_config({**plain, "session": Wrong})
+    relay.on_trial_result(1, [], trial, trainable.train())
+    memory, wrong = heard
+    assert isinstance(memory, Failure)
+    assert isinstance(wrong, Failure)
+    assert out_of_memory(memory.reason)
+    assert "Greedy" not in memory.reason
+    assert "MemoryError" in memory.traceback
+    assert (wrong.key, wrong.reason, wrong.traceback) == (task.key, "optim.lr: is not to be had", "")
+    trainable.reset_config({**plain, "session": Buggy})
+    with pytest.raises(ValueError, match="a bug"):
+        trainable.step()
+    trainable.reset_config(plain)
+    assert trainable.train()["report"].iteration == 1

@@ -22,14 +22,14 @@ from study.custody import TAKEN, TWICE, Claim
 from study.executors import ExecutorSettings, Failure
 from study.executors.local import LocalExecutor
 from study.executors.relay import Relay
-from study.faults import out_of_memory, store_trouble
+from study.faults import store_trouble
 from study.home import Home
 from study.journal import SUFFIX
 from study.sink import MlflowSink
 from study.tracking import Tracker, finished_keys, finished_runs, open_client, search
 from study.verify import pick, verify
 from trainables import checkpoint
-from trainables.errors import StoreError
+from trainables.errors import StoreError, out_of_memory
 from trainables.session import Report
 
 FINISHED = f"tags.{schema.KIND} = '{schema.TRIAL_RUN}' and attributes.status = 'FINISHED'"

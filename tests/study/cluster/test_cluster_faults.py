@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from study.executors import ExecutorSettings, Failure, Listed, TuneExecutor
-from study.faults import node_lost, out_of_memory
+from study.faults import node_lost
 from study.home import Home
 from trainables.config import load_trial, trial_key
+from trainables.errors import out_of_memory
 from trainables.presets import merge
 from trainables.session import Report, TrialTask
 

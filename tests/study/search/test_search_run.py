@@ -10,6 +10,8 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +22,13 @@ from optuna.trial import TrialState
 
 from study import schema
 from study.cli import run
+from study.executors import local
+from study.executors.local import _serve as SERVE
 from study.home import Home
 from study.search.entries import DELTA_M, POINT, RUN_ID, STATUS, TRIAL_KEY
 from study.search.storage import open_storage
 from study.tracking import open_client, search
+from trainables.session import Report, Session
 
 pytestmark = pytest.mark.slow
 
@@ -204,6 +209,53 @@ def test_a_population_trains_every_part_once_and_ends_with_schedules(tmp_path: P
     samples = [run.data.metrics["cost/iterations"] for run in trial_runs(home) if run.info.status == "FINISHED"]
     assert len(samples) == 6
     assert not list((home / "checkpoints").rglob("*.ckpt"))
+
+
+class Greedy(Session):
+    """One trial of all runs out of memory once; who begins and ends is written down."""
+
+    folder: Path
+
+    def advance(self, seconds: float) -> Report:
+        if self._first:
+            self._note("begins")
+            with suppress(FileExistsError):
+                (self.folder / "struck").touch(exist_ok=False)
+                self._note("ends")
+                raise MemoryError("not enough memory")
+        report = super().advance(seconds)
+        if report.over:
+            self._note("ends")
+        return report
+
+    def _note(self, what: str) -> None:
+        with (self.folder / "notes").open("a") as file:
+            file.write(f"{self.task.key} {what}\n")
+
+
+def serve_greedy(folder: Path, connection: Any, begin: type[Session], *seconds: float) -> None:
+    Greedy.folder = folder
+    SERVE(connection, Greedy, *seconds)
+
+
+def test_a_trial_without_memory_is_tried_once_more_when_nothing_runs_beside_it(
+    calm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, home = write(tmp_path, SPEC.replace("trials: 12", "trials: 4")), tmp_path / "home"
+    shutil.copytree(calm, home)  # the baseline and the default are there
+    (home / "optuna.db").unlink()
+    monkeypatch.setattr(local, "_serve", partial(serve_greedy, tmp_path))
+    command = arguments(spec, home, "--no-final")
+    command[command.index("1")] = "2"
+    assert run(command) == 0
+    notes = [line.split() for line in (tmp_path / "notes").read_text().splitlines()]
+    greedy = max((key for key, _ in notes), key=[key for key, _ in notes].count)
+    first = next(number for number, (key, what) in enumerate(notes) if (key, what) == (greedy, "ends"))
+    again = notes.index([greedy, "begins"], first)
+    assert notes[again + 1] == [greedy, "ends"]
+    open_there = [what for _, what in notes[:again]]
+    assert open_there.count("begins") == open_there.count("ends")
+    assert {status for _, status, *_ in proposed(home)} == {schema.VALIDATED}
 
 
 @pytest.mark.ray
