@@ -91,6 +91,7 @@ class Study:
         device: str = "auto",
         gpus_per_trial: float = 1.0,
         cluster: str = "local",
+        save_model: bool = False,
         quiet: bool = False,
     ) -> Outcome:
         """Train what the records lack of it; ``mtl-study run``.
@@ -102,6 +103,7 @@ class Study:
             device: ``auto``, ``cpu`` or ``cuda``.
             gpus_per_trial: share of a GPU each trial gets.
             cluster: ``local``, ``HOST:PORT`` or ``auto``.
+            save_model: keep each trained network beside its run, as an MLflow model.
             quiet: show no progress.
 
         Raises:
@@ -116,7 +118,7 @@ class Study:
             self._plan(profile),
             self.home,
             executor=executor,
-            settings=_settings(workers, gpus_per_trial, cluster),
+            settings=_settings(workers, gpus_per_trial, cluster, save_model),
             device=device,
             console=Console(stderr=True, quiet=quiet),
             gain=delta_m,
@@ -331,7 +333,8 @@ def _spec(name: str) -> StudySpec | SearchSpec:
     return load_spec(name)
 
 
-def _settings(workers: int | None, gpus_per_trial: float, cluster: str) -> Any:
+def _settings(workers: int | None, gpus_per_trial: float, cluster: str, save_model: bool = False) -> Any:
     from study.cli.options import executor_settings
 
-    return executor_settings({"workers": workers, "gpus_per_trial": gpus_per_trial, "cluster": cluster})
+    given = {"workers": workers, "gpus_per_trial": gpus_per_trial, "cluster": cluster, "save_model": save_model}
+    return executor_settings(given)

@@ -167,6 +167,10 @@ class Custody:
 
     # ---- records ---------------------------------------------------------------------------------
 
+    def temporary(self, error: Exception) -> bool:
+        """Whether an error of the store says that it is away."""
+        return self._sink.temporary(error)
+
     def adopt(self, run: str, run_id: str) -> None:
         """Write a run that the store has already under a name of this side."""
         self.spool.adopt(run, run_id)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from study import schema
 from study.home import Home
+from study.journal import SUFFIX
 from study.lease import Leases, Presence, gone
 from study.store import exclusive, has_records, open_client, search
 from study.tracking import diverged_reasons, finished_runs
@@ -137,6 +138,8 @@ def _when_idle(home: Home) -> Iterator[Kind]:
     parts = (home.path / "checkpoints").rglob(f"*{checkpoint.PART}")
     leftovers = [path for pattern in _LEFTOVERS for path in home.path.glob(pattern)]
     yield "half-written files", "what wrote them has ended", sorted({*parts, *leftovers})
+    if not any(home.spool.glob(f"*{SUFFIX}")):
+        yield "models", "what trained them ended before they were recorded", sorted((home.path / "models").glob("*"))
     if has_records(home):
         used = _fingerprints(open_client(home))
         folders = [path.parent for path in sorted(home.data.glob(f"[!.]*/{MANIFEST}"))]

@@ -125,6 +125,10 @@ class Home:
         """Where the trial of this key leaves its checkpoint."""
         return self.path / "checkpoints" / key[:2] / f"{key}.ckpt"
 
+    def model(self, key: str) -> Path:
+        """Where a worker leaves the trained network of this key, until it is beside its run."""
+        return self.path / "models" / key
+
     def report(self, study: str, profile: str) -> Path:
         """The report of a study at a profile."""
         return self.path / "reports" / f"{study}-{profile}.html"

@@ -282,10 +282,10 @@ def _tolerance(devices: Sequence[str]) -> float:
 def _first_difference(
     here: Mapping[str, float], there: Mapping[str, float], tolerance: float
 ) -> tuple[str, str, str] | None:
-    """Name and both values of the first result that is not the same; costs are no results."""
+    """Name and both values of the first result that is not the same; costs and Delta_m are no results."""
     results = (f"{schema.TEST}/", f"{schema.VAL}/", f"{schema.TRAIN_LOSS}/")
     for name in sorted({*here, *there}):
-        if not name.startswith(results):
+        if not name.startswith(results) or not schema.decided(name):
             continue
         ours, theirs = here.get(name), there.get(name)
         if ours is None or theirs is None:

@@ -18,11 +18,13 @@ from study.best import BestSoFar, Gain
 from study.cluster.connect import LOCAL, Connection, joined
 from study.cost import CostModel
 from study.executors import Executor, ExecutorSettings, make_executor
+from study.gains import gains
 from study.home import Home
 from study.packing import in_order
 from study.plan import Plan, Trial
 from study.probing import packed
 from study.progress import Emit, StudyProgress, build_bar
+from study.served import MODELS_TAG
 from study.tracking import Tracker, diverged_reasons, finished_runs
 from study.training import Training
 from trainables import checkpoint
@@ -160,6 +162,12 @@ def _run(
         finished, diverged = finished_runs(tracker.client), diverged_reasons(tracker.client)
         pending = [trial for trial in trials if trial.key not in finished]
         outcome.found = len(trials) - len(pending)
+        if settings.save_models:
+            bare = sum(MODELS_TAG not in finished[t.key].data.tags for t in trials if t.key in finished)
+            if bare:
+                console.print(
+                    f"{bare} trials were finished without a model and are not trained again", highlight=False
+                )
         for trial in trials:
             # Its driver ended between the record and this.
             if trial.key in finished and home.checkpoint(trial.key).exists():
@@ -173,7 +181,7 @@ def _run(
             check_checkpoints(pending, home)
             prepare_data(pending, home, console, min(settings.workers, os.cpu_count() or 1))
             expected = CostModel(tracker.client).seconds(pending)
-            tasks = {trial.key: task_of(trial, home, device) for trial in pending}
+            tasks = {trial.key: task_of(trial, home, device, save_model=settings.save_models) for trial in pending}
             settings, packing = packed(
                 settings, tasks, expected, home, connection, console, one_gpu=engine.name == "local"
             )
@@ -189,6 +197,8 @@ def _run(
             pending = [by_key[key] for key in in_order(tasks, expected)]
             starved = None if packing is None else packing.starved
             Training(pending, lambda trial: tasks[trial.key], tracker, engine, alone, outcome, view, starved).run()
+        if gain is not None and pending and not outcome.interrupted:
+            tracker.log_gains(lambda runs: gains(plan, runs, gain))
         if outcome.interrupted:
             status, reason = schema.INTERRUPTED, "stopped by the user"
         elif outcome.failures:
@@ -201,7 +211,13 @@ def _run(
 
 
 def task_of(
-    trial: Trial, home: Home, device: str, *, report_evaluations: bool = False, save_evaluations: bool = False
+    trial: Trial,
+    home: Home,
+    device: str,
+    *,
+    report_evaluations: bool = False,
+    save_evaluations: bool = False,
+    save_model: bool = False,
 ) -> TrialTask:
     """A trial as an executor takes it."""
     return TrialTask(
@@ -213,6 +229,7 @@ def task_of(
         label=trial.label,
         report_evaluations=report_evaluations,
         save_evaluations=save_evaluations,
+        model=str(home.model(trial.key)) if save_model else None,
     )
 
 

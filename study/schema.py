@@ -76,6 +76,14 @@ HISTORY_FILE = "history.npz"
 """Of a trial run with groups: ``iteration`` (T,), ``affinity`` (T, K, K), ``group`` (T, K) the position of each
 task's group in that iteration's order, ``count`` (T,) the number of groups; ``tasks`` (K,) names."""
 TRACEBACK_FILE = "traceback.txt"
+LOG_FILE = "log.txt"
+"""Of a trial run: the lines its worker logged."""
+MODEL_FOLDER = "model"
+"""Of a trial run, where it was asked for: the trained network as an MLflow model."""
+IMAGES_FOLDER = "images"
+"""Of a trial run with groups: affinity maps over training, as MLflow names images that belong to a step."""
+REPORT_FILE = "report.html"
+"""Of a study run: its report as it was after the last invocation."""
 
 # Metrics
 VAL = "val"
@@ -84,6 +92,11 @@ TRAIN_LOSS = "train/loss"
 GROUP_COUNT = "groups/count"
 OBJECTIVE = "objective"
 """``objective/delta_m``, ...: what a search judges a trial by, at every evaluation; its step is the iteration."""
+DELTA_M = f"{TEST}/delta_m"
+"""Of a trial run: Delta_m on the test split against the baseline of the study that trained it, as far as that is
+finished; an overview for the MLflow UI, which tables do not read."""
+SYSTEM = "system"
+"""``system/process_memory_megabytes``, ...: what the trial took of its machine; MLflow shows it apart."""
 COST = "cost"
 COSTS = ("iterations", "optimizer_steps", "forward_passes", "backward_passes", "trunk_passes", "samples", "seconds")
 PHASES = ("forward", "backward", "gradient_manipulation", "optimizer_step", "clustering_and_affinity")
@@ -95,6 +108,12 @@ MEAN_GROUPS = "mean_groups"
 ALL_COSTS = (*COSTS, *(f"seconds_{phase}" for phase in PHASES), PEAK_MEMORY)
 
 
+def decided(name: str) -> bool:
+    """Whether the trial key decides the metric: time, memory, and what is computed from the metrics of several trials
+    are not."""
+    return name != DELTA_M and not name.startswith((f"{COST}/", f"{OBJECTIVE}/", f"{SYSTEM}/"))
+
+
 def metric(split: str, task: str, name: str) -> str:
     """``val/depth_euclidean/l1``: an evaluation metric of one task."""
     return f"{split}/{task}/{name}"
@@ -103,6 +122,11 @@ def metric(split: str, task: str, name: str) -> str:
 def train_loss(task: str) -> str:
     """``train/loss/depth_euclidean``: a training loss."""
     return f"{TRAIN_LOSS}/{task}"
+
+
+def system(name: str) -> str:
+    """``system/process_memory_megabytes``: what a trial took of its machine."""
+    return f"{SYSTEM}/{name}"
 
 
 def cost(name: str) -> str:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import tempfile
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from study import schema
 from study.addresses import mask
+from study.faults import first_line
+from study.served import log_model
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -52,7 +56,8 @@ class MlflowSink:
 
     def apply(self, run_id: str, kind: str, body: Mapping[str, Any], blob: bytes | None) -> None:
         """``params``, ``metrics`` (name, value, milliseconds, step), ``tags``, ``inputs`` (``name``, ``digest``,
-        ``source`` of a data set), ``artifact``, ``end``."""
+        ``source`` of a data set), ``artifact`` (``name``), ``files`` (a zip of several), ``model`` (``folder``),
+        ``end``."""
         from mlflow.entities import Metric, Param
 
         if kind == "params":
@@ -72,10 +77,26 @@ class MlflowSink:
                 path = Path(folder) / body["name"]
                 path.write_bytes(blob or b"")
                 self._client.log_artifact(run_id, str(path))
+        elif kind == "files":
+            with tempfile.TemporaryDirectory() as folder:
+                with zipfile.ZipFile(io.BytesIO(blob or b"")) as files:
+                    files.extractall(folder)
+                self._client.log_artifacts(run_id, folder)
+        elif kind == "model":
+            self._model(run_id, Path(body["folder"]))
         else:
             tags = body.get("tags") or {schema.STATUS: schema.INTERRUPTED, schema.STATUS_REASON: body["reason"]}
             self._tag(run_id, tags)
             self._client.set_terminated(run_id, body["status"], body.get("time"))
+
+    def _model(self, run_id: str, folder: Path) -> None:
+        """Its run is whole without it: what is wrong with a model is said, and the run goes on."""
+        try:
+            log_model(self._client, run_id, folder)
+        except Exception as error:
+            if self.temporary(error) and folder.is_dir():
+                raise
+            logger.warning("run %s has no model: %s", run_id, first_line(error))
 
     def _tag(self, run_id: str, tags: Mapping[str, str]) -> None:
         from mlflow.entities import RunTag

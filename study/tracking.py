@@ -11,7 +11,8 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -20,10 +21,12 @@ import numpy as np
 from study import provenance, schema
 from study.addresses import mask
 from study.custody import Claim, Custody
+from study.faults import first_line
 from study.home import Home
 from study.journal import CREATE, END
 from study.migrate import migrate
 from study.parent import ParentRun
+from study.pictures import LOGGED_IMAGES, affinity_pictures
 from study.plan import Trial
 from study.store import exclusive, open_client, search
 from trainables.config import data_fingerprint
@@ -104,6 +107,8 @@ class Tracker:
         self._ended: dict[str, tuple[str, Trial]] = {}
         self._held: dict[str, list[list[Any]]] = {}
         self._wrote: dict[str, float] = {}
+        self._files: dict[str, dict[str, bytes]] = {}
+        self._logs: dict[str, list[str]] = {}
 
     # ---- study -----------------------------------------------------------------------------------
 
@@ -213,12 +218,16 @@ class Tracker:
         now = int(time.time() * 1000)
         metrics = [[p.name, p.value, now, p.step] for p in (*report.points, *more)]
         metrics += [[schema.cost(name), value, now, report.iteration] for name, value in report.costs.items()]
+        metrics += [[schema.system(name), value, now, report.iteration] for name, value in report.system.items()]
         self._held.setdefault(run, []).extend(metrics)
+        self._logs.setdefault(run, []).extend(report.log)
         if time.monotonic() - self._wrote.get(run, -_HOLD_SECONDS) >= _HOLD_SECONDS:
             self._write_held(run)
         if report.over:
             if report.history is not None:
-                self._arrays(run, schema.HISTORY_FILE, report.history)
+                self._history(run, report.history, now)
+            if report.model is not None:
+                self.custody.write(run, "model", {"folder": report.model})
             if report.diverged:
                 self._end(run, trial.key, schema.DIVERGED, "FAILED", report.diverged)
             else:
@@ -227,6 +236,28 @@ class Tracker:
                 self._ended[trial.key] = (run, trial)
             del self._runs[trial.key]
         return self.custody.spool.run_id(run)
+
+    def log_gains(self, gains: Callable[[Mapping[str, Run]], Mapping[str, float]]) -> None:
+        """Write Delta_m beside finished trials where it is another than before: more seeds of the baseline change it.
+        While the store is away it is left out; the next invocation writes it.
+
+        Args:
+            gains: finished runs by trial key, to Delta_m by trial key.
+        """
+        try:
+            finished = finished_runs(self.client)
+        except Exception as error:
+            if not self.custody.temporary(error):
+                raise
+            logger.warning("Delta_m is not beside the runs yet: %s", first_line(error))
+            return
+        now = int(time.time() * 1000)
+        for key, value in gains(finished).items():
+            run_id, metrics = str(finished[key].info.run_id), finished[key].data.metrics
+            if metrics.get(schema.DELTA_M) != value:
+                point = [schema.DELTA_M, value, now, int(metrics.get(schema.cost("iterations"), 0))]
+                self.custody.adopt(run_id, run_id)
+                self.custody.write(run_id, "metrics", {"metrics": [point]})
 
     def _write_held(self, run: str) -> None:
         metrics = self._held.pop(run, [])
@@ -251,7 +282,7 @@ class Tracker:
             self._open(trial, None)
         run = self._runs.pop(trial.key)
         if traceback:
-            self._artifact(run, schema.TRACEBACK_FILE, mask(traceback).encode())
+            self._files.setdefault(run, {})[schema.TRACEBACK_FILE] = mask(traceback).encode()
         self._end(run, trial.key, schema.FAILED, "FAILED", reason)
 
     def close_open(self, status: str, reason: str) -> None:
@@ -316,6 +347,7 @@ class Tracker:
         """End a run; with ``key``, its trial is over here, too. ``always`` writes an empty reason over an old one."""
         self._write_held(run)
         self._wrote.pop(run, None)
+        self._write_files(run)
         tags = {schema.STATUS: status, **({schema.STATUS_REASON: reason} if reason or always else {})}
         body: dict[str, Any] = {"status": mlflow_status, "tags": tags, "time": int(time.time() * 1000)}
         if status in (schema.COMPLETE, schema.VALIDATED) and key is not None:
@@ -329,10 +361,25 @@ class Tracker:
     def _artifact(self, run: str, name: str, content: bytes) -> None:
         self.custody.write(run, "artifact", {"name": name}, content)
 
-    def _arrays(self, run: str, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+    def _history(self, run: str, arrays: Mapping[str, np.ndarray], now: int) -> None:
         buffer = io.BytesIO()
         np.savez_compressed(buffer, allow_pickle=False, **{key: np.asarray(value) for key, value in arrays.items()})
-        self._artifact(run, name, buffer.getvalue())
+        pictures = affinity_pictures(arrays, run, now)
+        self._files.setdefault(run, {}).update({schema.HISTORY_FILE: buffer.getvalue(), **pictures})
+        if pictures:
+            self.custody.write(run, "tags", {"tags": {LOGGED_IMAGES: "True"}})
+
+    def _write_files(self, run: str) -> None:
+        """What a run leaves at its end, in one go."""
+        files = self._files.pop(run, {})
+        if lines := self._logs.pop(run, []):
+            files[schema.LOG_FILE] = mask("\n".join(lines) + "\n").encode()
+        if files:
+            buffer = io.BytesIO()
+            with zipfile.ZipFile(buffer, "w") as packed:
+                for name, content in files.items():
+                    packed.writestr(name, content)
+            self.custody.write(run, "files", {}, buffer.getvalue())
 
 
 def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

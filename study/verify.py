@@ -131,7 +131,7 @@ def _verify_one(client: MlflowClient, run: Run, home: Home, on_report: Callable[
         return Verdict(key, label, DIFFERENT, report.diverged)
     now = {(p.name, p.step): p.value for p in session.trainer.history.points}
     recorded = {}
-    for name in sorted(name for name in run.data.metrics if _decided(name)):
+    for name in sorted(name for name in run.data.metrics if schema.decided(name)):
         for point in client.get_metric_history(run.info.run_id, name):
             recorded[name, point.step] = point.value
     detail, worst = _compare(recorded, _known_then(config, recorded, now))
@@ -144,11 +144,6 @@ def _verify_one(client: MlflowClient, run: Run, home: Home, on_report: Callable[
         return Verdict(key, label, SAME, "", len(recorded))
     tolerance = GPU_TOLERANCE if device == "cuda" else 0.0
     return Verdict(key, label, CLOSE if worst <= tolerance else DIFFERENT, detail, len(recorded))
-
-
-def _decided(name: str) -> bool:
-    """Whether the trial key decides the metric: time, memory and what a search computes from metrics are not."""
-    return not name.startswith((f"{schema.COST}/", f"{schema.OBJECTIVE}/"))
 
 
 def _known_then(

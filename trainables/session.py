@@ -18,13 +18,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from trainables import checkpoint
-from trainables.config import load_trial
+from trainables import checkpoint, saved_model
+from trainables.config import data_set_of, load_trial
 from trainables.errors import CheckpointError, Diverged
 from trainables.history import Point
+from trainables.log import TrialLog
 from trainables.trainer import Trainer
+from trainables.usage import Usage
 
 logger = logging.getLogger(__name__)
+
+_EXAMPLES = 8
+"""Samples looked at for one that can be the saved model's example."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,7 @@ class TrialTask:
         save_evaluations: whether a checkpoint is left at each of them, so that it can go on from there. A trial that
             does go on reports where it stands before it trains: its driver may not have heard of that.
         cores: of the worker's machine that are this trial's share; ``None`` for all. Changes no result.
+        model: folder the trained network is left in (:mod:`trainables.saved_model`); ``None`` for none.
     """
 
     key: str
@@ -53,6 +59,7 @@ class TrialTask:
     report_evaluations: bool = False
     save_evaluations: bool = False
     cores: int | None = None
+    model: str | None = None
 
 
 @dataclass
@@ -71,6 +78,9 @@ class Report:
         history: affinity and group arrays, with the last report.
         worker: where it ran: device, host, process id, torch threads.
         saved: whether a checkpoint of this very state was left.
+        system: what the trial takes of its machine now, as :class:`trainables.usage.Usage` says it. No result.
+        log: lines of its log since the report before.
+        model: folder the trained network was left in, if it was.
     """
 
     key: str
@@ -84,6 +94,9 @@ class Report:
     history: dict[str, np.ndarray] | None = None
     worker: dict[str, str] = field(default_factory=dict)
     saved: bool = False
+    system: dict[str, float] = field(default_factory=dict)
+    log: list[str] = field(default_factory=list)
+    model: str | None = None
 
     @property
     def over(self) -> bool:
@@ -115,8 +128,13 @@ class Session:
         self._saved_at = time.monotonic()
         self._first = True
         self._resumed = False
+        self._usage = Usage(self.trainer.device)
+        self._log = TrialLog()
+        worker = ", ".join(f"{name} {value}" for name, value in self._worker().items())
+        self._log.say(f"trial {task.key[:12]} '{task.label}': {worker}, torch {torch.__version__}")
         if task.checkpoint and Path(task.checkpoint).exists():
-            self._resume(Path(task.checkpoint))
+            with self._log.listening():
+                self._resume(Path(task.checkpoint))
 
     def _resume(self, path: Path) -> None:
         header = checkpoint.read_header(path)
@@ -125,11 +143,16 @@ class Session:
         try:
             self.trainer.load_state_dict(checkpoint.load(path, key=self.task.key, device=self.trainer.device))
             self._resumed = True
+            self._log.say(f"goes on from its checkpoint at iteration {self.trainer.iteration}")
         except CheckpointError as error:
             logger.warning("%s; starting the trial over", error)
 
     def advance(self, seconds: float) -> Report:
         """Train for about ``seconds`` (at least one iteration) and report."""
+        with self._log.listening():
+            return self._advance(seconds)
+
+    def _advance(self, seconds: float) -> Report:
         diverged = None
         try:
             if not (self._first and self._resumed and self.task.save_evaluations):
@@ -149,14 +172,31 @@ class Session:
             diverged=diverged,
             history=trainer.history.arrays() if over else None,
             worker=self._worker(),
+            system=self._usage.sample(),
         )
         self._first = False
+        self._log.progress(report.iteration, report.progress, report.points)
         evaluated = any(p.step == report.iteration and p.name.startswith("val/") for p in report.points)
         due = time.monotonic() - self._saved_at >= self._checkpoint_seconds
         if not over and (due or (evaluated and self.task.save_evaluations)):
             self.save()
             report.saved = self.task.checkpoint is not None
+        if trainer.done and self.task.model:
+            self._save_model(Path(self.task.model))
+            report.model = self.task.model
+        if over:
+            self._log.say(diverged or f"done after {trainer.seconds:.1f} s of training")
+        report.log = self._log.take()
         return report
+
+    def _save_model(self, folder: Path) -> None:
+        """The network as it stands, with a sample of the validation split as its example."""
+        config = self.trainer.config
+        split = data_set_of(config).open(config.data, Path(self.task.data_root), "val")
+        # A batch is shorter by the samples that are damaged and to be skipped.
+        found = split.batch(np.arange(min(_EXAMPLES, len(split))), ())[0]
+        example = found[:1] if len(found) else torch.zeros(1, *found.shape[1:])
+        saved_model.save(folder, self.trainer.network, config.model, example.numpy())
 
     def save(self) -> None:
         """Leave a checkpoint now."""

@@ -135,6 +135,11 @@ running_options = options(
         show_default=True,
         help="Share of a GPU, like 0.25; auto measures the memory of each kind of trial by two steps.",
     ),
+    click.option(
+        "--save-model",
+        is_flag=True,
+        help="Keep each trained network beside its run, as an MLflow model (of a search, those of its final table).",
+    ),
     click.option("--quiet", is_flag=True, help="Print the table alone."),
 )
 format_option = click.option("--format", "form", type=click.Choice(FORMATS), default="text", show_default=True)
@@ -199,6 +204,7 @@ def executor_settings(how: Mapping[str, Any]) -> ExecutorSettings:
         cluster=how["cluster"],
         measure_gpus=share is None,
         measure_workers=not how["workers"],
+        save_models=how["save_model"],
     )
 
 
@@ -226,6 +232,15 @@ def write_study_report(home: Home, study: str, profile: str | None, mlflow_url: 
     records = Records.load(home.path, study, profile)
     verdicts = claims(home.path, records.profile)
     return write_report(records, home.report(study, records.profile), verdicts=verdicts, links=links)
+
+
+def show_report(home: Home, study: str, profile: str | None) -> Path:
+    """Write a study's report and put it where readers of the MLflow UI find it, too; returns the file."""
+    from study.front import put_report
+
+    report = write_study_report(home, study, profile)
+    put_report(home, study, report.stem.removeprefix(f"{study}-"), report)
+    return report
 
 
 def study_bibtex(home: Home, study: str, profile: str | None) -> str:

@@ -26,9 +26,9 @@ from study.cli.options import (
     print_json,
     running_options,
     screen,
+    show_report,
     table_text,
     usable_cores,
-    write_study_report,
 )
 from study.home import Home
 
@@ -119,7 +119,7 @@ def run_plans(plans: Sequence[Plan], home: Path | None, how: Mapping[str, Any], 
         if as_json:
             continue
         click.echo(table_text(where, planned.spec.id, planned.profile, "text"))
-        report = write_study_report(where, planned.spec.id, planned.profile)
+        report = show_report(where, planned.spec.id, planned.profile)
         console.print(f"\nReport:    open {report}", highlight=False, soft_wrap=True)
     console.print(f"MLflow UI: mtl-study ui{home_hint(home)}", highlight=False, soft_wrap=True)
     return FAILURES if failed else 0
@@ -135,7 +135,7 @@ def _emit_outcome(outcome: Outcome, planned: Plan, where: Home) -> None:
     about = {"study": planned.spec.id, "profile": planned.profile}
     if not outcome.interrupted:
         table = json.loads(table_text(where, planned.spec.id, planned.profile, "json"))
-        report = str(write_study_report(where, planned.spec.id, planned.profile))
+        report = str(show_report(where, planned.spec.id, planned.profile))
         print_event({"event": "table", **about, "report": report, "table": table})
     failures = [
         {"trial": label, "reason": mask(reason), "config": str(outcome.configs[label])}

@@ -24,9 +24,9 @@ from study.cli.options import (
     profile_option,
     running_options,
     screen,
+    show_report,
     table_text,
     usable_cores,
-    write_study_report,
 )
 from study.cli.running import run_plans
 from study.home import Home
@@ -132,7 +132,7 @@ def _run(planned: SearchPlan, where: Home, given: dict[str, Any], home: Path | N
         console.print(f"ended early: {outcome.ended}; the same command goes on", highlight=False)
     if outcome.final is not None:
         click.echo(table_text(where, planned.spec.id, planned.profile, "text"))
-        report = write_study_report(where, planned.spec.id, planned.profile)
+        report = show_report(where, planned.spec.id, planned.profile)
         console.print(f"\nReport:    open {report}", highlight=False, soft_wrap=True)
     hint = f"mtl-study search-report {planned.spec.id}{home_hint(home)}"
     console.print(f"Search:    {hint}", highlight=False, soft_wrap=True)

@@ -104,6 +104,8 @@ class ExecutorSettings:
         gpus: the share of a GPU of each trial, where they differ; instead of ``gpus_per_trial``.
         session: what a worker trains a trial with; importable there. Another than the default serves to measure what
             trials cost beside their training.
+        save_models: whether the networks of a study's trials are kept beside their runs, as MLflow models; those that a
+            search tries are not.
     """
 
     workers: int = 1
@@ -116,6 +118,7 @@ class ExecutorSettings:
     measure_workers: bool = False
     gpus: Callable[[TrialTask], float] | None = None
     session: type[Session] = Session
+    save_models: bool = False
 
 
 def share(settings: ExecutorSettings, threads: int, cores: int | None = None) -> int:

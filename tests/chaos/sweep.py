@@ -175,7 +175,7 @@ def _cells(connection: Connection, records: Records, found: Result) -> None:
             (key, step, value, bool(is_nan))
             for table in ("metrics", "latest_metrics")
             for key, step, value, is_nan in sorted(ask(question.format(table), run=run))
-            if not key.startswith((f"{schema.COST}/", f"{schema.OBJECTIVE}/"))
+            if schema.decided(key)
         ]
         place = artifacts.removeprefix("file://")
         if artifacts.startswith("mlflow-artifacts:/"):
