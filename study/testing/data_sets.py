@@ -140,6 +140,18 @@ class DataSetContract:
         with pytest.raises(DataError, match=r"unknown split 'vall'; did you mean 'val'\?"):
             self.opened(data_config, prepared_root, "vall")
 
+    def test_a_node_that_brings_it_gives_the_same_bits(
+        self, data_config: DataConfig, prepared_root: Path, tmp_path: Path
+    ) -> None:
+        before = snapshot(prepared_root)
+        self.data_set().bring(data_config, tmp_path, prepared_root)
+        assert snapshot(prepared_root) == before
+        indices, labels = np.arange(2), self.data_set().labels
+        assert same(
+            self.opened(data_config, tmp_path).batch(indices, labels),
+            self.opened(data_config, prepared_root).batch(indices, labels),
+        )
+
     def test_the_config_survives_json(self, data_config: DataConfig) -> None:
         again = component(DATA_SETS, data_config.to_dict(), "data")
         assert again == data_config

@@ -172,6 +172,16 @@ class DataSet:
         raise NotImplementedError
 
     @classmethod
+    def bring(cls, config: DataConfig, root: Path, source: Path) -> None:
+        """Have it below ``root``, a folder of this node's own, too, when it is prepared below ``source``, which all
+        nodes share. Safe to call from several processes.
+
+        Raises:
+            DataError: as :meth:`prepare`, or the one below ``source`` is damaged.
+        """
+        cls.prepare(config, root)
+
+    @classmethod
     def open(cls, config: DataConfig, root: Path, split: str) -> Split:
         """Open a prepared split read-only.
 

@@ -28,6 +28,7 @@ from trainables.errors import DataError, unknown
 MANIFEST = "manifest.json"
 FORMAT = 1
 """Of the folder's layout and its manifest."""
+_PIECE = 1 << 20
 
 Samples = Generator[tuple[str, Mapping[str, np.ndarray]], None, None]
 """(split, arrays of one sample by name), each split's samples in order. Closed when the build fails."""
@@ -80,17 +81,38 @@ def prepare(key: Key, root: Path, produce: Callable[[], Samples]) -> Path:
             and file sizes). Nothing half-written stays behind.
     """
     folder = key.folder(root)
-    try:
+    with _told(folder):
         if not _complete(key, root):
             root.mkdir(parents=True, exist_ok=True)
             with locked(root / f".{folder.name}.lock"):
                 if not _complete(key, root):
-                    _build(key, root, produce)
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        mend = "free some space or choose another data folder" if full else "choose a data folder that can be written"
-        raise DataError(f"{folder}: cannot be built: {reason(error)}; {mend}") from None
+                    with _building(key, root) as building:
+                        _build(key, building, produce)
     return folder
+
+
+def copy(key: Key, source: Path, root: Path) -> bool:
+    """Have the data set below ``root`` by copying it from below ``source``, unless it is there; several processes may
+    ask at once, and one copies. Every byte is held against its checksum on the way.
+
+    Returns:
+        Whether it is there now; not, where ``source`` has none.
+
+    Raises:
+        DataError: the one below ``source`` is damaged, ``root`` cannot be written, or the disk is full.
+    """
+    if _complete(key, root):
+        return True
+    if not _complete(key, source):
+        return False
+    folder = key.folder(root)
+    with _told(folder):
+        root.mkdir(parents=True, exist_ok=True)
+        with locked(root / f".{folder.name}.lock"):
+            if not _complete(key, root):
+                with _building(key, root) as building:
+                    _copy_files(key, source, building)
+    return True
 
 
 def open_split(key: Key, root: Path, split: str) -> dict[str, np.ndarray]:
@@ -239,7 +261,20 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _build(key: Key, root: Path, produce: Callable[[], Samples]) -> None:
+@contextlib.contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    """What the system says against building, in one line."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        mend = "free some space or choose another data folder" if full else "choose a data folder that can be written"
+        raise DataError(f"{folder}: cannot be built: {reason(error)}; {mend}") from None
+
+
+@contextlib.contextmanager
+def _building(key: Key, root: Path) -> Iterator[Path]:
+    """A hidden folder to build in, moved into place once it is whole and on the disk."""
     folder = key.folder(root)
     prefix = f".{folder.name}.building-"
     # Only the holder of the lock builds, so what carries the prefix was left by a build that was killed.
@@ -248,25 +283,50 @@ def _build(key: Key, root: Path, produce: Callable[[], Samples]) -> None:
     building = root / f"{prefix}{os.getpid()}"
     building.mkdir()
     try:
-        with contextlib.closing(produce()) as samples:
-            files = _write_samples(key, building, samples)
-        manifest = {
-            "format": FORMAT,
-            "name": key.name,
-            "fingerprint": key.fingerprint,
-            "parameters": dict(key.parameters),
-            "digest": _total(files),
-            "files": files,
-        }
-        with (building / MANIFEST).open("wb") as handle:
-            _write(handle, json.dumps(manifest, indent=1, sort_keys=True).encode())
-            _flush(handle)
+        yield building
         for inner in (*(building / split for split in key.samples), building):
             sync_folder(inner)
         building.rename(folder)
         sync_folder(root)
     finally:
         shutil.rmtree(building, ignore_errors=True)
+
+
+def _build(key: Key, building: Path, produce: Callable[[], Samples]) -> None:
+    with contextlib.closing(produce()) as samples:
+        files = _write_samples(key, building, samples)
+    manifest = {
+        "format": FORMAT,
+        "name": key.name,
+        "fingerprint": key.fingerprint,
+        "parameters": dict(key.parameters),
+        "digest": _total(files),
+        "files": files,
+    }
+    _write_manifest(building, manifest)
+
+
+def _copy_files(key: Key, source: Path, building: Path) -> None:
+    folder = key.folder(source)
+    manifest = _read_manifest(source, folder)
+    for split in key.samples:
+        (building / split).mkdir()
+    for name, entry in manifest["files"].items():
+        digest = hashlib.sha256()
+        with (folder / f"{name}.npy").open("rb") as theirs, (building / f"{name}.npy").open("wb") as ours:
+            while piece := theirs.read(_PIECE):
+                digest.update(piece)
+                _write(ours, piece)
+            _flush(ours)
+        if digest.hexdigest() != entry["sha256"]:
+            raise _damaged(source, folder / f"{name}.npy", "its checksum is wrong")
+    _write_manifest(building, manifest)
+
+
+def _write_manifest(building: Path, manifest: Mapping[str, Any]) -> None:
+    with (building / MANIFEST).open("wb") as handle:
+        _write(handle, json.dumps(manifest, indent=1, sort_keys=True).encode())
+        _flush(handle)
 
 
 def _write_samples(key: Key, folder: Path, samples: Samples) -> dict[str, dict[str, Any]]:

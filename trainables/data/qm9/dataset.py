@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -14,9 +13,10 @@ from pydantic import Field
 from torch import Tensor
 
 from trainables.data import store
-from trainables.data.base import SPLITS, DataConfig, DataSet, InputKind, Progress
+from trainables.data.base import SPLITS, DataConfig, InputKind, Progress
 from trainables.data.qm9 import package
 from trainables.data.qm9.properties import ELEMENTS, PROPERTIES
+from trainables.data.stored import StoredDataSet
 from trainables.errors import DataError, unknown
 
 READER_VERSION = 1
@@ -97,7 +97,7 @@ class Qm9Split:
         return torch.from_numpy(molecules), out
 
 
-class Qm9(DataSet):
+class Qm9(StoredDataSet):
     """Eleven properties of 130,831 small organic molecules: QM9, from the package qm9pack (extra ``qm9``)."""
 
     Config: ClassVar[type[DataConfig]] = Qm9Config
@@ -127,43 +127,28 @@ class Qm9(DataSet):
     @classmethod
     def sizes(cls, config: DataConfig) -> dict[str, int]:
         """Number of molecules by split."""
-        own = _own(config)
+        own = cls._own(config)
         return {"train": own.train, "val": own.val, "test": own.test}
 
     @classmethod
-    def prepare(cls, config: DataConfig, root: Path, *, workers: int = 1, progress: Progress | None = None) -> None:
-        """Read the package's files and store the splits below ``root``, where they are not there yet.
-
-        Raises:
-            DataError: the package is not installed or not the one expected, or ``root`` cannot be written.
-        """
-        own = _own(config)
-        store.prepare(_key(own), root, lambda: _produce(own, progress))
+    def arrays(cls, config: Qm9Config) -> Mapping[str, store.ArraySpec]:
+        """Elements, places, and properties with the deviation each was divided by."""
+        return _ARRAYS
 
     @classmethod
-    def open(cls, config: DataConfig, root: Path, split: str) -> Qm9Split:
-        """Open a prepared split read-only; its checksums are verified once in each process.
+    def parameters(cls, config: Qm9Config) -> dict[str, Any]:
+        """The config and the versions of reader and package."""
+        return {**config.to_dict(), "reader_version": READER_VERSION, "package": package.VERSION}
 
-        Raises:
-            DataError: it is missing or damaged, or there is no such split.
-        """
-        return Qm9Split(store.open_split(_key(_own(config)), root, split))
+    @classmethod
+    def produce(cls, config: Qm9Config, workers: int, progress: Progress | None) -> store.Samples:
+        """Every molecule, split by split."""
+        return _produce(config, progress)
 
-
-def _own(config: DataConfig) -> Qm9Config:
-    if not isinstance(config, Qm9Config):
-        raise TypeError(f"a Qm9Config is wanted, got {type(config).__name__}")
-    return config
-
-
-def _key(config: Qm9Config) -> store.Key:
-    return store.Key(
-        name="qm9",
-        fingerprint=Qm9.fingerprint(config),
-        parameters={**config.to_dict(), "reader_version": READER_VERSION, "package": package.VERSION},
-        samples=Qm9.sizes(config),
-        arrays=_ARRAYS,
-    )
+    @classmethod
+    def split(cls, stored: Mapping[str, np.ndarray]) -> Qm9Split:
+        """Molecules as atoms and their places."""
+        return Qm9Split(stored)
 
 
 def split_positions(config: Qm9Config) -> dict[str, np.ndarray]:

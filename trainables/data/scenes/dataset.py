@@ -10,18 +10,18 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from functools import partial
 from multiprocessing import get_context
-from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from torch import Tensor
 
 from trainables.data import store
-from trainables.data.base import SPLITS, DataConfig, DataSet, Progress
+from trainables.data.base import SPLITS, DataConfig, Progress
 from trainables.data.scenes import decode
 from trainables.data.scenes.config import ScenesConfig
 from trainables.data.scenes.furniture import NUM_PARTS, SEMSEG_CLASSES
 from trainables.data.scenes.sample import arrays, make_sample
+from trainables.data.stored import StoredDataSet
 from trainables.errors import DataError, unknown
 
 GENERATOR_VERSION = 1
@@ -71,7 +71,7 @@ class ScenesSplit:
         return decode.image(self._stored["image"][indices]), out
 
 
-class Scenes(DataSet):
+class Scenes(StoredDataSet):
     """Procedural rooms with the label sets of Taskonomy (11), NYUD-v2 (4) and PASCAL-Context (5)."""
 
     Config: ClassVar[type[DataConfig]] = ScenesConfig
@@ -91,49 +91,34 @@ class Scenes(DataSet):
     @classmethod
     def image_shape(cls, config: DataConfig) -> tuple[int, int]:
         """(H, W) of the images, in pixels."""
-        size = _own(config).image_size
+        size = cls._own(config).image_size
         return size, size
 
     @classmethod
     def sizes(cls, config: DataConfig) -> dict[str, int]:
         """Number of samples by split."""
-        own = _own(config)
+        own = cls._own(config)
         return {"train": own.train, "val": own.val, "test": own.test}
 
     @classmethod
-    def prepare(cls, config: DataConfig, root: Path, *, workers: int = 1, progress: Progress | None = None) -> None:
-        """Build the data set below ``root`` where it is not there yet; the same bits for any number of ``workers``.
-
-        Raises:
-            DataError: ``root`` cannot be written, the disk is full, or what is there is damaged.
-        """
-        own = _own(config)
-        store.prepare(_key(own), root, lambda: _produce(own, workers, progress))
+    def arrays(cls, config: ScenesConfig) -> Mapping[str, store.ArraySpec]:
+        """Codes of every label."""
+        return arrays(config)
 
     @classmethod
-    def open(cls, config: DataConfig, root: Path, split: str) -> ScenesSplit:
-        """Open a prepared split read-only; its checksums are verified once in each process.
+    def parameters(cls, config: ScenesConfig) -> dict[str, Any]:
+        """The config and the generator's version."""
+        return {**config.to_dict(), "generator_version": GENERATOR_VERSION}
 
-        Raises:
-            DataError: it is missing or damaged, or there is no such split.
-        """
-        return ScenesSplit(store.open_split(_key(_own(config)), root, split))
+    @classmethod
+    def produce(cls, config: ScenesConfig, workers: int, progress: Progress | None) -> store.Samples:
+        """Every sample, split by split, in order."""
+        return _produce(config, workers, progress)
 
-
-def _own(config: DataConfig) -> ScenesConfig:
-    if not isinstance(config, ScenesConfig):
-        raise TypeError(f"a ScenesConfig is wanted, got {type(config).__name__}")
-    return config
-
-
-def _key(config: ScenesConfig) -> store.Key:
-    return store.Key(
-        name="scenes",
-        fingerprint=Scenes.fingerprint(config),
-        parameters={**config.to_dict(), "generator_version": GENERATOR_VERSION},
-        samples=Scenes.sizes(config),
-        arrays=arrays(config),
-    )
+    @classmethod
+    def split(cls, stored: Mapping[str, np.ndarray]) -> ScenesSplit:
+        """Decodes what is asked for."""
+        return ScenesSplit(stored)
 
 
 def _produce(config: ScenesConfig, workers: int, progress: Progress | None) -> store.Samples:
