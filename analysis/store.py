@@ -186,7 +186,8 @@ class Store:
             with engine.connect() as there:
                 there.execute(text("SET TRANSACTION READ ONLY"))
                 return [tuple(row) for row in there.execute(text(query), dict(values))]
-        except (sqlite3.Error, SQLAlchemyError, ImportError) as error:
+        # SQLite quotes a damaged schema as it is, which need not be text.
+        except (sqlite3.Error, SQLAlchemyError, ImportError, UnicodeDecodeError) as error:
             raise StoreError(f"{self.name}: the records cannot be read ({_first_line(error)})") from error
 
     def _check_initialised(self) -> None:

@@ -258,7 +258,7 @@ def _integrity(path: Path) -> str:
     try:
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=20)) as connection:
             first = str(connection.execute("PRAGMA integrity_check(1)").fetchone()[0])
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # SQLite quotes a damaged schema as it is
         return str(error)
     return "" if first == "ok" else " ".join(first.split())
 

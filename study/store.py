@@ -153,12 +153,12 @@ def _check_database(path: Path) -> None:
     if not path.exists():
         return
     try:
-        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
         try:
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         finally:
             connection.close()
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # SQLite quotes a damaged schema as it is
         raise StoreError(f"{path}: not a usable database ({error}); move it away to start new records") from None
 
 
