@@ -12,6 +12,10 @@ TRACKING = "MTL_STUDY_TRACKING"
 """Names the records where ``--tracking`` does not; the place for a URL with a password in it."""
 ARTIFACTS = "MTL_STUDY_ARTIFACTS"
 """Names the root of the records' artifacts where ``--artifacts`` does not."""
+CHECKPOINTS = "MTL_STUDY_CHECKPOINTS"
+"""Names the root of the checkpoints where ``--checkpoints`` does not."""
+NODE_DATA = "MTL_STUDY_NODE_DATA"
+"""Names the nodes' own folder of built data where ``--node-data`` does not."""
 _HIDDEN = "***"
 _USER = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://)(?P<user>[^\s/@:'\"]*):(?P<password>[^\s'\"]*)@(?=[^\s/@])", re.I)
 _QUERY = re.compile(

@@ -6,7 +6,6 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from study import schema
@@ -18,6 +17,7 @@ from study.tracking import diverged_reasons, finished_runs
 from trainables import checkpoint
 from trainables.data.store import MANIFEST
 from trainables.errors import StoreError
+from trainables.remote import Place, RemoteFile
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -42,7 +42,7 @@ class Garbage:
 
     kind: str
     why: str
-    paths: tuple[Path, ...]
+    paths: tuple[Place, ...]
     bytes: int
 
     def to_dict(self) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def collect(home: Home) -> Found:
         return found
 
 
-Kind = tuple[str, str, Iterable[Path]]
+Kind = tuple[str, str, Iterable[Place]]
 
 
 def _always(home: Home) -> Iterator[Kind]:
@@ -109,7 +109,7 @@ def _always(home: Home) -> Iterator[Kind]:
     client = open_client(home)
     over = {*finished_runs(client), *diverged_reasons(client)}
     live = _live(home)
-    files = [path for path in (home.path / "checkpoints").rglob("*") if path.is_file() and not path.is_symlink()]
+    files = [path for path in home.checkpoints.rglob("*") if _is_file(path)]
     own = {path: path.name.partition(".")[0] for path in files}
     yield "checkpoints", "their trials are over", [path for path, key in own.items() if key in over - live]
     yield (
@@ -135,9 +135,9 @@ def _always(home: Home) -> Iterator[Kind]:
 def _when_idle(home: Home) -> Iterator[Kind]:
     """What a run that is going on could have just made."""
     yield "scratch", "Ray's own results; the records have them", sorted(home.scratch.glob("*"))
-    parts = (home.path / "checkpoints").rglob(f"*{checkpoint.PART}")
+    parts = home.checkpoints.rglob(f"*{checkpoint.PART}")
     leftovers = [path for pattern in _LEFTOVERS for path in home.path.glob(pattern)]
-    yield "half-written files", "what wrote them has ended", sorted({*parts, *leftovers})
+    yield "half-written files", "what wrote them has ended", {*parts, *leftovers}
     if not any(home.spool.glob(f"*{SUFFIX}")):
         yield "models", "what trained them ended before they were recorded", sorted((home.path / "models").glob("*"))
     if has_records(home):
@@ -187,21 +187,27 @@ def _fingerprints(client: MlflowClient) -> set[str]:
     return {run.data.tags.get(schema.DATA_FINGERPRINT, "")[:16] for run in runs}
 
 
-def _measured(kind: str, why: str, paths: Iterable[Path]) -> Garbage:
-    kept = tuple(sorted(paths))
+def _measured(kind: str, why: str, paths: Iterable[Place]) -> Garbage:
+    kept = tuple(sorted(paths, key=str))
     return Garbage(kind, why, kept, sum(_size(path) for path in kept))
 
 
-def _size(path: Path) -> int:
+def _is_file(path: Place) -> bool:
+    return isinstance(path, RemoteFile) or (path.is_file() and not path.is_symlink())
+
+
+def _size(path: Place) -> int:
+    if isinstance(path, RemoteFile):
+        return path.size()
     if path.is_symlink() or not path.is_dir():
         return path.lstat().st_size
     return sum(inner.lstat().st_size for inner in path.rglob("*") if inner.is_symlink() or not inner.is_dir())
 
 
-def _delete(path: Path) -> None:
+def _delete(path: Place) -> None:
     """A link goes, what it leads to stays."""
     try:
-        if path.is_symlink() or not path.is_dir():
+        if isinstance(path, RemoteFile) or path.is_symlink() or not path.is_dir():
             path.unlink(missing_ok=True)
         else:
             shutil.rmtree(path)

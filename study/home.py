@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from study.addresses import ARTIFACTS, TRACKING, from_environment, mask, records_url
+from study.addresses import ARTIFACTS, CHECKPOINTS, NODE_DATA, TRACKING, from_environment, mask, records_url
 from trainables.errors import StoreError
+from trainables.remote import Place, place
 
 DEFAULT = "mtl-study-home"
 VARIABLE = "MTL_STUDY_HOME"
@@ -26,11 +27,15 @@ class Home:
         path: the folder.
         tracking: URL of the records where they are not in the folder: PostgreSQL's, or an MLflow server's.
         artifact_root: URL of their artifacts where these are not in the folder.
+        checkpoint_root: URL or folder of the checkpoints where these are not in the folder.
+        node_data: folder of every node that trials read built data from, copied there once.
     """
 
     path: Path
     tracking: str | None = None
     artifact_root: str | None = None
+    checkpoint_root: str | None = None
+    node_data: str | None = None
 
     @classmethod
     def locate(cls, given: str | Path | None = None) -> Home:
@@ -44,6 +49,8 @@ class Home:
             Path(given or os.environ.get(VARIABLE) or DEFAULT).expanduser().absolute(),
             records_url(tracking) if tracking else None,
             from_environment(ARTIFACTS),
+            from_environment(CHECKPOINTS),
+            from_environment(NODE_DATA),
         )
 
     @property
@@ -121,9 +128,15 @@ class Home:
         """The config of a trial that failed, to repeat it with."""
         return self.path / "failed" / f"{key[:16]}.json"
 
-    def checkpoint(self, key: str) -> Path:
+    @property
+    def checkpoints(self) -> Place:
+        """The folder of all checkpoints."""
+        root = self.checkpoint_root
+        return self.path / "checkpoints" if root is None else place(root.rstrip("/"))
+
+    def checkpoint(self, key: str) -> Place:
         """Where the trial of this key leaves its checkpoint."""
-        return self.path / "checkpoints" / key[:2] / f"{key}.ckpt"
+        return self.checkpoints / key[:2] / f"{key}.ckpt"
 
     def model(self, key: str) -> Path:
         """Where a worker leaves the trained network of this key, until it is beside its run."""

@@ -24,6 +24,7 @@ from study.tracking import finished_runs
 from trainables import checkpoint
 from trainables.data.store import verify as check_data
 from trainables.errors import CheckpointError, DataError, StoreError
+from trainables.remote import Place
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -212,8 +213,8 @@ class _Inspection:
     # ---- files -----------------------------------------------------------------------------------
 
     def _files(self, finished: set[str], live: set[str]) -> Iterator[Observation]:
-        folder = self.home.path / "checkpoints"
-        every = sorted(folder.rglob("*.ckpt"))
+        folder = self.home.checkpoints
+        every: list[Place] = sorted(folder.rglob("*.ckpt"))
         kept = [path for path in every if path.stem not in finished]
         over = [path for path in every if path.stem in finished and path.stem not in live]
         yield self._told(
@@ -248,7 +249,7 @@ class _Inspection:
                 yield Observation("data", "wrong", str(error), "delete its folder; it is built again")
 
     @staticmethod
-    def _each(paths: Iterable[Path], act: Callable[[Path], object]) -> None:
+    def _each(paths: Iterable[Place], act: Callable[[Place], object]) -> None:
         for path in paths:
             act(path)
 
@@ -304,7 +305,7 @@ def _missing(run: Run, home: Home) -> str:
     return next((name for name in wanted if not any((place / name).is_file() for place in places)), "")
 
 
-def _why_bad(path: Path) -> str:
+def _why_bad(path: Place) -> str:
     try:
         checkpoint.check(path)
     except CheckpointError as error:
@@ -312,8 +313,8 @@ def _why_bad(path: Path) -> str:
     return ""
 
 
-def _set_aside(path: Path) -> None:
+def _set_aside(path: Place) -> None:
     checkpoint.set_aside(path)
     before = checkpoint.previous(path)
     if before.exists() and not _why_bad(before):
-        before.rename(path)
+        checkpoint.move(before, path)

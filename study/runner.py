@@ -165,9 +165,7 @@ def _run(
         if settings.save_models:
             bare = sum(MODELS_TAG not in finished[t.key].data.tags for t in trials if t.key in finished)
             if bare:
-                console.print(
-                    f"{bare} trials were finished without a model and are not trained again", highlight=False
-                )
+                console.print(f"{bare} trials were finished without a model and are not trained again", highlight=False)
         for trial in trials:
             # Its driver ended between the record and this.
             if trial.key in finished and home.checkpoint(trial.key).exists():
@@ -224,6 +222,7 @@ def task_of(
         key=trial.key,
         config=trial.config.to_dict(),
         data_root=str(home.data),
+        node_data=home.node_data,
         checkpoint=str(home.checkpoint(trial.key)),
         device=device,
         label=trial.label,
@@ -236,7 +235,7 @@ def task_of(
 def check_checkpoints(pending: Sequence[Trial], home: Home) -> None:
     """A checkpoint of another config stops the run before anything trains; one that cannot be read is set aside."""
     for trial in pending:
-        path: Path = home.checkpoint(trial.key)
+        path = home.checkpoint(trial.key)
         if not path.exists():
             continue
         try:

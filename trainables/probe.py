@@ -55,7 +55,7 @@ def measure(task: TrialTask, threads: Sequence[int] = ()) -> Measured:
     config = _endless(load_trial(task.config))
     before = psutil.Process().memory_info().rss
     _forget_peak()
-    trainer = Trainer(config, Path(task.data_root), task.device, task.cores)
+    trainer = Trainer(config, task.data(config), task.device, task.cores)
     trainer.advance(iterations=_WARM_UP)
     cuda = trainer.device.type == "cuda"
     own = 1 if cuda else config.train.threads

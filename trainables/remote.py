@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class RemoteFile:
     """A file by its URL, with the part of :class:`pathlib.Path` that makes sense for one. Whatever goes wrong is an
     ``OSError``, as it is with a path.
@@ -46,6 +46,9 @@ class RemoteFile:
     def stem(self) -> str:
         """The last part without what follows its last dot."""
         return self.name.rsplit(".", 1)[0]
+
+    def __truediv__(self, part: str) -> RemoteFile:
+        return RemoteFile(f"{self.url}/{part}")
 
     def with_name(self, name: str) -> RemoteFile:
         """Another file in the same folder."""
@@ -99,6 +102,16 @@ class RemoteFile:
     def siblings(self, pattern: str) -> list[RemoteFile]:
         """The files of its folder whose name fits a shell pattern."""
         return [self.with_name(name) for name in self._listed() if fnmatch.fnmatchcase(name, pattern)]
+
+    def rglob(self, pattern: str) -> Iterator[RemoteFile]:
+        """The files below it, taken as a folder, whose name fits a shell pattern."""
+        with _as_os_error(self.url):
+            self._system.invalidate_cache()
+            found = sorted(str(path) for path in self._system.find(self._path))
+        for path in found:
+            inside = path.removeprefix(self._path).lstrip("/")
+            if fnmatch.fnmatchcase(inside.rsplit("/", 1)[-1], pattern):
+                yield self / inside
 
     def _listed(self) -> list[str]:
         with _as_os_error(self.url):

@@ -19,11 +19,12 @@ import numpy as np
 import torch
 
 from trainables import checkpoint, saved_model
-from trainables.config import data_set_of, load_trial
+from trainables.company import ChildPeers, Launch, Leader, make_trainer
+from trainables.config import TrialConfig, data_set_of, load_trial
 from trainables.errors import CheckpointError, Diverged
 from trainables.history import Point
 from trainables.log import TrialLog
-from trainables.trainer import Trainer
+from trainables.remote import Place, RemoteFile, place
 from trainables.usage import Usage
 
 logger = logging.getLogger(__name__)
@@ -40,7 +41,9 @@ class TrialTask:
         key: trial key.
         config: the resolved trial config, as plain data.
         data_root: folder the data set was prepared in.
-        checkpoint: file the trial leaves checkpoints in and takes them up from; ``None`` for none.
+        node_data: folder on the worker's node that the data set is brought to first; ``$NAME`` in it is the node's.
+            ``None`` to read it where it is.
+        checkpoint: path or URL of the file the trial leaves checkpoints in and takes them up from; ``None`` for none.
         device: ``cpu`` or ``cuda``.
         label: what people call the cell.
         report_evaluations: whether a chunk ends with every evaluation, so that the trial can be stopped there.
@@ -48,6 +51,8 @@ class TrialTask:
             does go on reports where it stands before it trains: its driver may not have heard of that.
         cores: of the worker's machine that are this trial's share; ``None`` for all. Changes no result.
         model: folder the trained network is left in (:mod:`trainables.saved_model`); ``None`` for none.
+        processes: that train it together, each on its share of every batch and with ``cores`` of its own. Results are
+            equal up to rounding.
     """
 
     key: str
@@ -60,6 +65,21 @@ class TrialTask:
     save_evaluations: bool = False
     cores: int | None = None
     model: str | None = None
+    node_data: str | None = None
+    processes: int = 1
+
+    def data(self, config: TrialConfig) -> Path:
+        """The folder to open the data set in, on this node; brings it there if it is the node's own.
+
+        Raises:
+            DataError: it cannot be brought.
+        """
+        shared = Path(self.data_root)
+        if self.node_data is None:
+            return shared
+        own = Path(os.path.expandvars(self.node_data)).expanduser()
+        data_set_of(config).bring(config.data, own, shared)
+        return own
 
 
 @dataclass
@@ -110,15 +130,16 @@ class Session:
     Args:
         task: what to train.
         checkpoint_seconds: about how often a checkpoint is left.
+        launch: starts the other processes of a trial that several train.
 
     Raises:
         UserError: the config, the data or the checkpoint is not right. A damaged checkpoint is logged and the trial
             starts over; one of another trial is an error.
     """
 
-    def __init__(self, task: TrialTask, checkpoint_seconds: float = 30.0) -> None:
+    def __init__(self, task: TrialTask, checkpoint_seconds: float = 30.0, launch: Launch = ChildPeers) -> None:
         self.task = task
-        self.trainer = Trainer(load_trial(task.config), Path(task.data_root), task.device, task.cores)
+        self.trainer = make_trainer(task, launch)
         if self.trainer.key != task.key:
             raise CheckpointError(
                 f"this worker computes the key {self.trainer.key[:12]} for trial {task.key[:12]}: "
@@ -132,11 +153,12 @@ class Session:
         self._log = TrialLog()
         worker = ", ".join(f"{name} {value}" for name, value in self._worker().items())
         self._log.say(f"trial {task.key[:12]} '{task.label}': {worker}, torch {torch.__version__}")
-        if task.checkpoint and Path(task.checkpoint).exists():
+        self._checkpoint = None if task.checkpoint is None else place(task.checkpoint)
+        if self._checkpoint is not None and self._checkpoint.exists():
             with self._log.listening():
-                self._resume(Path(task.checkpoint))
+                self._resume(self._checkpoint)
 
-    def _resume(self, path: Path) -> None:
+    def _resume(self, path: Place) -> None:
         header = checkpoint.read_header(path)
         if header.key != self.task.key:
             raise CheckpointError(f"{path}: is of trial {header.key[:12]}, this config is trial {self.task.key[:12]}")
@@ -179,31 +201,46 @@ class Session:
         evaluated = any(p.step == report.iteration and p.name.startswith("val/") for p in report.points)
         due = time.monotonic() - self._saved_at >= self._checkpoint_seconds
         if not over and (due or (evaluated and self.task.save_evaluations)):
-            self.save()
-            report.saved = self.task.checkpoint is not None
+            report.saved = self.save()
         if trainer.done and self.task.model:
             self._save_model(Path(self.task.model))
             report.model = self.task.model
         if over:
             self._log.say(diverged or f"done after {trainer.seconds:.1f} s of training")
+            self.close()
         report.log = self._log.take()
         return report
+
+    def close(self) -> None:
+        """End the other processes, where there are some. Nothing is trained afterwards."""
+        trainer = getattr(self, "trainer", None)
+        if isinstance(trainer, Leader):
+            trainer.close()
 
     def _save_model(self, folder: Path) -> None:
         """The network as it stands, with a sample of the validation split as its example."""
         config = self.trainer.config
-        split = data_set_of(config).open(config.data, Path(self.task.data_root), "val")
+        split = data_set_of(config).open(config.data, self.task.data(config), "val")
         # A batch is shorter by the samples that are damaged and to be skipped.
         found = split.batch(np.arange(min(_EXAMPLES, len(split))), ())[0]
         example = found[:1] if len(found) else torch.zeros(1, *found.shape[1:])
         saved_model.save(folder, self.trainer.network, config.model, example.numpy())
 
-    def save(self) -> None:
-        """Leave a checkpoint now."""
-        if self.task.checkpoint:
-            path = Path(self.task.checkpoint)
-            checkpoint.save(path, self.trainer.state_dict(), key=self.task.key, iteration=self.trainer.iteration)
+    def save(self) -> bool:
+        """Leave a checkpoint now; returns whether one was left. A store behind a URL that is away is no reason to stop
+        training: the next checkpoint tries again."""
         self._saved_at = time.monotonic()
+        file = self._checkpoint
+        if file is None:
+            return False
+        try:
+            checkpoint.save(file, self.trainer.state_dict(), key=self.task.key, iteration=self.trainer.iteration)
+        except OSError as error:
+            if not isinstance(file, RemoteFile):
+                raise
+            logger.warning("no checkpoint at iteration %d: %s", self.trainer.iteration, error)
+            return False
+        return True
 
     def _worker(self) -> dict[str, str]:
         device = self.trainer.device
@@ -215,4 +252,5 @@ class Session:
             "host": platform.node(),
             "pid": str(os.getpid()),
             "threads": str(torch.get_num_threads()),
+            "processes": str(self.task.processes),
         }

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
-from study.addresses import ARTIFACTS, TRACKING, without_password
+from study.addresses import ARTIFACTS, CHECKPOINTS, NODE_DATA, TRACKING, without_password
 from study.home import DEFAULT, VARIABLE, Home
 from trainables.errors import ConfigError
 
@@ -101,6 +101,21 @@ home_option = options(
         expose_value=False,
         callback=_elsewhere(ARTIFACTS),
         help=f"Root of the records' artifacts, like s3://bucket/mtl (else ${ARTIFACTS}, else the home).",
+    ),
+    click.option(
+        "--checkpoints",
+        metavar="URL",
+        expose_value=False,
+        callback=_elsewhere(CHECKPOINTS),
+        help=f"Root of the checkpoints, any URL of fsspec (else ${CHECKPOINTS}, else the home).",
+    ),
+    click.option(
+        "--node-data",
+        metavar="DIR",
+        expose_value=False,
+        callback=_elsewhere(NODE_DATA),
+        help="Folder on every node, like '$TMPDIR/mtl', that built data is copied to once and read from "
+        f"(else ${NODE_DATA}, else it is read from the home).",
     ),
 )
 profile_option = click.option("--profile", help="smoke, cpu, gpu or paper (default: the study's own).")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from trainables import checkpoint
 from trainables.config import load_trial, trial_key
 from trainables.errors import CheckpointError, DataError
 from trainables.presets import merge
+from trainables.remote import RemoteFile, place
 from trainables.session import Session, TrialTask
 
 
@@ -183,3 +185,59 @@ def test_a_pickle_in_a_checkpoints_clothes_is_not_run(tmp_path: Path) -> None:
         checkpoint.load(file, key="k")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "pwned").exists()
+
+
+def test_a_checkpoint_behind_a_url_is_gone_on_from(tiny: dict[str, Any], data_root: Path, tmp_path: Path) -> None:
+    whole = Session(task(tiny, data_root))
+    finish(whole)
+    given = replace(task(tiny, data_root), checkpoint=f"local://{tmp_path}/shelf/a.ckpt")
+    first = Session(given, checkpoint_seconds=0.0)
+    assert [first.advance(0.0).saved for _ in range(3)] == [True] * 3
+    second = Session(given)
+    assert second.trainer.iteration == 3
+    finish(second)
+    network = whole.trainer.network.state_dict()
+    assert all(torch.equal(value, network[name]) for name, value in second.trainer.network.state_dict().items())
+    assert second.trainer.history.points == whole.trainer.history.points
+
+
+def test_training_goes_on_while_the_store_of_checkpoints_is_away(
+    tiny: dict[str, Any],
+    data_root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    given = replace(task(tiny, data_root), checkpoint=f"local://{tmp_path}/shelf/a.ckpt")
+    session = Session(given, checkpoint_seconds=0.0)
+    assert session.advance(0.0).saved
+
+    def away(self: RemoteFile, *parts: bytes) -> None:
+        raise OSError(5, "no route to the store")
+
+    with monkeypatch.context() as patch, caplog.at_level(logging.WARNING):
+        patch.setattr(RemoteFile, "write", away)
+        assert not session.advance(0.0).saved
+        assert "no checkpoint at iteration 2" in caplog.text
+    assert checkpoint.read_header(place(given.checkpoint or "")).iteration == 1
+    assert session.advance(0.0).saved
+    assert checkpoint.read_header(place(given.checkpoint or "")).iteration == 3
+    # One that cannot be asked for its checkpoint does not begin: it would start over.
+    monkeypatch.setattr(RemoteFile, "exists", away)
+    with pytest.raises(OSError, match="no route"):
+        Session(given)
+
+
+def test_a_node_reads_its_own_copy_of_the_data(
+    tiny: dict[str, Any], data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NODES_DISK", str(tmp_path))
+    given = replace(task(tiny, data_root), node_data="$NODES_DISK/data")
+    there, here = Session(task(tiny, data_root)), Session(given)
+    finish(there)
+    finish(here)
+    assert here.trainer.history.points == there.trainer.history.points
+    built = sorted(path.name for path in data_root.iterdir() if not path.name.startswith("."))
+    copied = [path.name for path in (tmp_path / "data").iterdir() if not path.name.startswith(".")]
+    assert len(copied) == 1
+    assert set(copied) <= set(built)
