@@ -20,7 +20,7 @@ import torch
 
 from trainables import checkpoint, saved_model
 from trainables.company import ChildPeers, Launch, Leader, make_trainer
-from trainables.config import TrialConfig, data_set_of, load_trial
+from trainables.config import TrialConfig, data_set_of
 from trainables.errors import CheckpointError, Diverged
 from trainables.history import Point
 from trainables.log import TrialLog

@@ -245,3 +245,9 @@ def part() -> None:
     """Leave the others."""
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+def parted(error: BaseException) -> bool:
+    """Whether an error says that another process cannot be reached, whatever is the matter with it."""
+    # gloo's errors have no type of their own; each names the source file that it is from.
+    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))

@@ -6,6 +6,7 @@ import gc
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from ray import tune
 
 from trainables import checkpoint
+from trainables.actors import ActorPeers
 from trainables.errors import UserError, out_of_memory
 from trainables.session import Session, TrialTask
 from trainables.trainer import Trainer
@@ -41,7 +43,9 @@ class TrialTrainable(tune.Trainable):
         self._checkpoint_seconds = float(config.get("checkpoint_seconds", 30.0))
         self._session, self._failure = None, None
         with self._told():
-            self._session = config.get("session", Session)(TrialTask(**config["trial"]), self._checkpoint_seconds)
+            task = TrialTask(**config["trial"])
+            begin = partial(config.get("session", Session), task, self._checkpoint_seconds)
+            self._session = begin() if task.processes == 1 else begin(launch=ActorPeers)
 
     def step(self) -> dict[str, Any]:
         """Train one chunk."""
@@ -68,17 +72,27 @@ class TrialTrainable(tune.Trainable):
             if not out_of_memory(reason):
                 raise
             self._failure = (reason, traceback.format_exc())
-            self._session = None
+            self._leave()
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take on another trial in this process."""
-        self._session = None
+        self._leave()
         if torch.cuda.is_initialized():
             # What PyTorch keeps of the trial before is a neighbour's: what each may take is counted by its kind.
             gc.collect()
             torch.cuda.empty_cache()
         self.setup(new_config)
         return True
+
+    def cleanup(self) -> None:
+        """The actor ends."""
+        self._leave()
+
+    def _leave(self) -> None:
+        """Drop the trial, and end the other processes of one that several train."""
+        if self._session is not None:
+            self._session.close()
+        self._session = None
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """The trial's whole state."""

@@ -98,6 +98,8 @@ class ExecutorSettings:
         checkpoint_seconds: about how often it leaves a checkpoint.
         max_failures: retries of a trial whose worker died or raised, each from its last checkpoint.
         gpus_per_trial: share of a GPU a trial takes, where its device is ``cuda``.
+        processes: that train each trial together, each on its share of every batch: on a GPU one a GPU, else one for
+            each core that the trial's threads take.
         cluster: where Ray runs, as :func:`study.cluster.connect.connect` takes it.
         measure_gpus: whether the share of a GPU is measured for each kind of trial (:mod:`study.packing`).
         measure_workers: whether ``workers`` is a limit, lowered to the trials that have cores and memory.
@@ -113,6 +115,7 @@ class ExecutorSettings:
     checkpoint_seconds: float = 30.0
     max_failures: int = 1
     gpus_per_trial: float = 1.0
+    processes: int = 1
     cluster: str = "local"
     measure_gpus: bool = False
     measure_workers: bool = False
@@ -122,14 +125,14 @@ class ExecutorSettings:
 
 
 def share(settings: ExecutorSettings, threads: int, cores: int | None = None) -> int:
-    """Cores that each of the trials at a time may use for itself: at least its threads.
+    """Cores that each process of the trials at a time may use for itself: at least its threads.
 
     Args:
         settings: how many trials there are at a time.
         threads: CPU threads a trial takes.
         cores: of all machines; ``None`` for those of this one.
     """
-    return max(threads, (cores or usable_cores()) // max(settings.workers, 1))
+    return max(threads, (cores or usable_cores()) // max(settings.workers * settings.processes, 1))
 
 
 def gpus_of(settings: ExecutorSettings, task: TrialTask) -> float:

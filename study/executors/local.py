@@ -33,6 +33,7 @@ def _serve(connection: Connection, begin: type[Session], chunk_seconds: float, c
     # Ctrl-C reaches the whole process group; the driver decides what it means and stops its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     while True:
+        session: Session | None = None
         try:
             task = connection.recv()
             if task is None:
@@ -54,6 +55,9 @@ def _serve(connection: Connection, begin: type[Session], chunk_seconds: float, c
             connection.send(_Raised(str(error), "", retry=False))
         except Exception as error:  # noqa: BLE001 - whatever a method raises is the driver's to record
             connection.send(_Raised(f"{type(error).__name__}: {error}", traceback.format_exc(), retry=True))
+        finally:
+            if session is not None:
+                session.close()
 
 
 class _Worker:
@@ -142,7 +146,8 @@ class LocalExecutor:
                 return
             if index == len(workers):
                 workers.append(_Worker(self.settings))
-            workers[index].give(replace(task, cores=share(self.settings, source.threads)))
+            cores = share(self.settings, source.threads)
+            workers[index].give(replace(task, cores=cores, processes=self.settings.processes))
 
     @staticmethod
     def _receive(worker: _Worker) -> Any:

@@ -121,6 +121,7 @@ class Feed(Searcher):
         fixed: what every trial's Tune config holds beside the trial.
         cores: of its machine that are a trial's share.
         gpus: share of a GPU that a trial takes.
+        processes: that train a trial together.
     """
 
     def __init__(
@@ -131,6 +132,7 @@ class Feed(Searcher):
         fixed: dict[str, Any],
         cores: int | None = None,
         gpus: Callable[[TrialTask], float] = lambda task: 0.0,
+        processes: int = 1,
     ) -> None:
         super().__init__()
         self._source = source
@@ -139,6 +141,7 @@ class Feed(Searcher):
         self._fixed = fixed
         self._cores = cores
         self._gpus = gpus
+        self._processes = processes
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune pickles its searcher with the experiment, which is never restored here; a source may hold what cannot
@@ -161,7 +164,8 @@ class Feed(Searcher):
             return None if running and self._source.adaptive else str(Searcher.FINISHED)
         running.add(task.key)
         # Actors are reused by what they take: trials with the same share of a GPU follow one another in one of them.
-        return {"trial": asdict(replace(task, cores=self._cores)), "gpus": self._gpus(task), **self._fixed}
+        given = replace(task, cores=self._cores, processes=self._processes)
+        return {"trial": asdict(given), "gpus": self._gpus(task), **self._fixed}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Nothing: the relay and the judge have told the driver."""

@@ -47,11 +47,12 @@ class TuneExecutor:
         relay = Relay(on_event)
         scratch = self.home.scratch / f"tune-{os.getpid()}-{time.monotonic_ns()}"
         share_of = partial(gpus_of, self.settings)
-        threads = source.threads
+        threads, processes = source.threads, self.settings.processes
 
         def place(config: dict[str, Any]) -> tune.PlacementGroupFactory:
             # Goes to the workers with the trainable: nothing of the driver may be in it.
-            return tune.PlacementGroupFactory([{"CPU": threads, "GPU": config["gpus"]}])
+            # The first process is Tune's actor; those that it starts go to the other bundles, one to each.
+            return tune.PlacementGroupFactory([{"CPU": threads, "GPU": config["gpus"] / processes}] * processes)
 
         chunks = {
             "chunk_seconds": self.settings.chunk_seconds,
@@ -62,7 +63,7 @@ class TuneExecutor:
             with connect(
                 self.settings.cluster,
                 self.home,
-                cpus=self.settings.workers * source.threads,
+                cpus=self.settings.workers * processes * source.threads,
                 store=self.home.tracking_uri,
             ):
                 tuner = tune.Tuner(
@@ -70,7 +71,13 @@ class TuneExecutor:
                     tune_config=tune.TuneConfig(
                         num_samples=-1,
                         search_alg=Feed(
-                            source, relay, self.settings.workers, chunks, self._cores(source.threads), share_of
+                            source,
+                            relay,
+                            self.settings.workers,
+                            chunks,
+                            self._cores(source.threads),
+                            share_of,
+                            processes,
                         ),
                         scheduler=Judge(relay),
                         max_concurrent_trials=None,
