@@ -314,10 +314,6 @@ class Contest:
         """Trials that ended since the last call while they were paused: key, run, and why. Nothing here pauses one."""
         return []
 
-    def pause(self, key: str, run_id: str) -> None:
-        """A trial was paused at :attr:`Decision.PAUSE`, and is recorded so far. Nothing here pauses one."""
-        raise NotImplementedError
-
     def release(self, key: str) -> None:
         """A trial was interrupted; it stays running in the storage and is given out again by the next run."""
         del self._open[key]

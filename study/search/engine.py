@@ -278,7 +278,7 @@ class _Search:
             self._tracker.prune(trial, contest.why_stopped(event.key))
             contest.stop(event.key, run_id)
             return self._ended(contest, event)
-        if decision is Decision.PAUSE:
+        if decision is Decision.PAUSE and isinstance(contest, Population):
             self._tracker.suspend(trial, "waits for the rest of its generation")
             contest.pause(event.key, run_id)
             self._running.discard(event.key)

@@ -36,7 +36,7 @@ from study.home import Home  # noqa: E402
 from study.inspection import inspect  # noqa: E402
 from study.plan import Plan, make_plan  # noqa: E402
 from study.runner import run_study  # noqa: E402
-from study.search.entries import DELTA_M, POINT, STATUS, TRIAL_KEY  # noqa: E402
+from study.search.entries import DELTA_M, ORDINAL, POINT, STATUS, TRIAL_KEY  # noqa: E402
 from study.search.storage import open_storage  # noqa: E402
 from study.spec import parse_spec  # noqa: E402
 from trainables.errors import UserError  # noqa: E402
@@ -148,9 +148,9 @@ def result(kind: str, path: Path, records: Records | None = None) -> Result:
         for name in optuna.get_all_study_names(storage):
             for trial in optuna.load_study(study_name=name, storage=storage).get_trials():
                 note = trial.user_attrs
-                if POINT in note:
-                    found.sequence.append((note[POINT], note[STATUS], note.get(DELTA_M), note[TRIAL_KEY]))
-                elif not trial.state.is_finished():
+                if ORDINAL in note:  # else it was not fully asked for, and was dropped
+                    found.sequence.append((note[POINT], note.get(STATUS), note.get(DELTA_M), note.get(TRIAL_KEY)))
+                if not trial.state.is_finished():
                     found.odd.append(f"search trial {trial.number} is {trial.state.name}")
     found.odd += [f"{o.name}: {o.found}" for o in inspect(home) if o.level != "ok"]
     return found
