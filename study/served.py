@@ -69,11 +69,11 @@ def _make(made: Path, folder: Path, run_id: str) -> None:
 
 
 def _requirements() -> list[str]:
-    """What loads the model: this package, by version where it is installed and not run from its checkout."""
+    """What loads the model: this version of this package. Run from its checkout, it has no version to ask for."""
     try:
         return [f"mtl-study=={version('mtl-study')}"]
     except PackageNotFoundError:
-        return ["mtl-study"]
+        return []
 
 
 def _announce(client: MlflowClient, run_id: str, made: Path) -> None:

@@ -43,6 +43,8 @@ _LONGEST_PARAM = 6000
 _HOLD_SECONDS = 1.0
 """Reports of a trial that follow each other faster are written together, with the next one or the end of its run."""
 _PARENT = "parent"
+_SOURCE = {"mlflow.source.name": "mtl-study", "mlflow.source.type": "LOCAL"}
+"""That MLflow shows where a run is from."""
 _WHOLE = (
     f"tags.{schema.KIND} = '{schema.TRIAL_RUN}' and tags.{schema.STATUS} = '{schema.COMPLETE}'"
     " and attributes.status = 'FINISHED'"
@@ -338,6 +340,7 @@ class Tracker:
             schema.SCHEMA: str(schema.SCHEMA_VERSION),
             schema.STUDY: self.subject.id,
             schema.PROFILE: self.subject.profile,
+            **_SOURCE,
             **self._provenance,
         }
 

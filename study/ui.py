@@ -11,6 +11,7 @@ from contextlib import suppress
 import click
 
 from study import environment
+from study.front import addresses
 from study.home import Home
 from study.tracking import open_client
 from trainables.errors import ConfigError, StoreError
@@ -39,12 +40,15 @@ def serve(home: Home, port: int) -> int:
     Raises:
         StoreError: there are no records.
     """
-    open_client(home)
+    client = open_client(home)
     if home.served:
         click.echo(f"MLflow UI: {home.records} (its server is running already)", err=True)
         return 0
     chosen = free_port(port)
-    click.echo(f"MLflow UI: http://{LOOPBACK}:{chosen} (Ctrl-C ends it)", err=True)
+    base = f"http://{LOOPBACK}:{chosen}"
+    click.echo(f"MLflow UI: {base} (Ctrl-C ends it)", err=True)
+    for name, address in addresses(client, base):
+        click.echo(f"  {name}: {address}", err=True)
     environment.quiet()
     command = [
         *(sys.executable, "-m", "mlflow", "server", "--host", LOOPBACK, "--port", str(chosen), "--workers", "1"),

@@ -15,6 +15,9 @@ from trainables.errors import ConfigError
 MLFLOW_URL = "http://127.0.0.1:5000"
 """Where ``mlflow server`` listens by default."""
 
+_TRAINING = "workflowType=machine_learning"
+"""Without it MLflow's UI shows a run among the pages of its other half, for language models."""
+
 _DIRECTIONS = {"up": ("↑", "higher is better"), "down": ("↓", "lower is better")}
 
 
@@ -56,11 +59,11 @@ class RunLinks:
             return html
         ids = [run for _, run in found]
         if len(found) == 1:
-            place = f"#/experiments/{quote(found[0][0], safe='')}/runs/{quote(ids[0], safe='')}"
+            place = f"#/experiments/{quote(found[0][0], safe='')}/runs/{quote(ids[0], safe='')}?{_TRAINING}"
             title = f"MLflow run {ids[0]}"
         else:
             experiments = list(dict.fromkeys(experiment for experiment, _ in found))
-            place = f"#/compare-runs?runs={_listed(ids)}&experiments={_listed(experiments)}"
+            place = f"#/compare-runs?runs={_listed(ids)}&experiments={_listed(experiments)}&{_TRAINING}"
             title = f"{len(ids)} MLflow runs: {', '.join(ids[:3])}{', …' if len(ids) > 3 else ''}"
         return f'<a class="run" href="{escape(self.base)}/{escape(place)}" title="{safe(title)}">{html}</a>'
 

@@ -159,7 +159,7 @@ def test_every_number_of_a_seed_leads_to_its_run(mixed_home):
     page = report_html(records, links=RunLinks("https://example.org/mlflow/"))
     trial = records.trials[records.trials["trial_key"] == "gd-1"].iloc[0]
     seeds = page.partition('id="seed-table"')[2].partition("</table>")[0]
-    href = f"https://example.org/mlflow/#/experiments/{trial['experiment_id']}/runs/{trial['run_id']}"
+    href = f"https://example.org/mlflow/#/experiments/{trial['experiment_id']}/runs/{trial['run_id']}?workflowType=machine_learning"
     assert f'<a class="run" href="{href}" title="MLflow run {trial["run_id"]}">2.310</a>' in seeds
     linked = set(re.findall(r"/runs/([0-9a-f]{32})", seeds))
     assert set(records.trials.loc[records.trials["status"] == "complete", "run_id"]) <= linked
