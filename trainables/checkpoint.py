@@ -128,7 +128,7 @@ def check(path: Place) -> Header:
     digest = hashlib.sha256()
     size = 0
     with _reading(path) as file:
-        file.readline(_LONGEST_HEADER)
+        _first_line(file)
         while piece := file.read(_PIECE):
             digest.update(piece)
             size += len(piece)
@@ -225,9 +225,16 @@ def _reading(path: Place) -> Iterator[IO[bytes]]:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from None
 
 
+def _first_line(file: IO[bytes]) -> bytes:
+    """Without its end; what is read next follows it. fsspec's files have no ``readline`` with a limit."""
+    line = file.read(_LONGEST_HEADER).partition(b"\n")[0]
+    file.seek(len(line) + 1)
+    return line
+
+
 def _header(path: Place) -> Header:
     with _reading(path) as file:
-        line = file.readline(_LONGEST_HEADER)
+        line = _first_line(file)
     try:
         fields = json.loads(line)
         if fields["format"] != FORMAT:
@@ -242,7 +249,7 @@ def _load(path: Place, key: str, device: str | torch.device) -> dict[str, Any]:
     if header.key != key:
         raise CheckpointError(f"{path}: is of trial {header.key[:12]}, this config is trial {key[:12]}")
     with _reading(path) as file:
-        file.readline(_LONGEST_HEADER)
+        _first_line(file)
         payload = file.read()
     if len(payload) != header.size or hashlib.sha256(payload).hexdigest() != header.sha256:
         raise CheckpointError(f"{path}: damaged (its checksum does not fit); delete it to start the trial over")
