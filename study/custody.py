@@ -73,6 +73,7 @@ class Custody:
         Whether it is finished is asked of the records only where another driver has had it, since that question takes
         longer the more runs there are; what was recorded before this driver began is for the caller to leave out.
         """
+        self._done.discard(key)
         try:
             lease = self.leases.acquire(key)
             if lease is None:
@@ -100,16 +101,16 @@ class Custody:
 
     def let_go(self, key: str) -> None:
         """The trial is over here. While records wait for the store it stays ours, for nobody else to train it."""
-        self._unleased.discard(key)
+        self._done.add(key)
         if self.spool.waiting:
-            self._done.add(key)
             return
         try:
-            for over in (key, *self._done):
+            for over in list(self._done):
                 self.leases.release(over)
-            self._done.clear()
+                self._done.discard(over)
+                self._unleased.discard(over)
         except StoreError as error:
-            logger.warning("the lease of trial %s is not given back and will run out: %s", key[:12], error)
+            logger.warning("the lease of trial %s is given back later: %s", key[:12], error)
 
     def lost(self, key: str) -> bool:
         """Whether another driver took a trial of ours."""

@@ -214,17 +214,27 @@ class Leases:
         return lost
 
     def release(self, key: str) -> None:
-        """Give a lease back; nothing where it is lost already. The row stays, expired, so that tokens go on growing."""
+        """Give a lease back; nothing where it is lost already. The row stays, expired, so that tokens go on growing.
+
+        Raises:
+            StoreError: the store does not answer; the lease is held as before.
+        """
         with self._lock:
-            token = self._held.pop(key, None)
-            self._sure.pop(key, None)
-            self._first.discard(key)
+            # Before the row is written, so that the heartbeat does not renew it after.
+            token, sure = self._held.pop(key, None), self._sure.pop(key, 0.0)
         if token is None:
             return
         c = self._table.c
         ours = (c.trial_key == key) & (c.owner == self.owner) & (c.token == token)
-        with self._transaction() as (connection, _):
-            connection.execute(self._table.update().where(ours).values(expires=0.0))
+        try:
+            with self._transaction() as (connection, _):
+                connection.execute(self._table.update().where(ours).values(expires=0.0))
+        except StoreError:
+            with self._lock:
+                self._held[key], self._sure[key] = token, sure
+            raise
+        with self._lock:
+            self._first.discard(key)
 
     def owns(self, key: str) -> bool:
         """Whether this driver may write of the trial. Asks the store where the lease has not been confirmed lately.

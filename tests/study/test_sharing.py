@@ -24,6 +24,7 @@ from study.executors.local import LocalExecutor
 from study.executors.relay import Relay
 from study.faults import store_trouble
 from study.home import Home
+from study.inspection import inspect
 from study.journal import SUFFIX
 from study.sink import MlflowSink
 from study.tracking import Tracker, finished_keys, finished_runs, open_client, search
@@ -105,6 +106,72 @@ def test_a_driver_that_lost_a_trial_leaves_no_run_that_counts(tmp_path: Path) ->
     assert sorted(run.info.status for run in runs) == ["FINISHED", "KILLED"]
     for tracker in (one, two):
         tracker.close(schema.COMPLETE)
+
+
+def test_trials_that_begin_and_end_while_leases_and_records_are_away_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with both in one PostgreSQL that is started again."""
+    home, planned = Home(tmp_path / "home"), plan()
+    tracker = Tracker(home, planned.parent_run(), "test")
+    leases, sink = tracker.custody.leases, tracker.custody._sink
+    before, first, second = planned.trials[:3]
+    tracker.log(before, Report(before.key, 1, 0.5, [], {"iterations": 1.0}, first=True))
+    transaction, create, apply = leases._transaction, sink.create, sink.apply
+    away = threading.Event()
+    away.set()
+
+    def refusing(original: Any) -> Any:
+        def call(*args: Any, **options: Any) -> Any:
+            if away.is_set():
+                raise StoreError("connection refused")
+            return original(*args, **options)
+
+        return call
+
+    monkeypatch.setattr(leases, "_transaction", refusing(transaction))
+    monkeypatch.setattr(sink, "create", refusing(create))
+    monkeypatch.setattr(sink, "apply", refusing(apply))
+    tracker.log(before, Report(before.key, 2, 1.0, [], {"iterations": 2.0}, done=True))
+    for trial in (first, second):
+        assert tracker.claim(trial.key) is Claim.OURS
+        tracker.log(trial, last(trial))
+    # Suspended and taken up again meanwhile: what is trained is not given back with what is over.
+    third = planned.trials[3]
+    assert tracker.claim(third.key) is Claim.OURS
+    tracker.log(third, Report(third.key, 1, 0.5, [], {"iterations": 1.0}, first=True))
+    tracker.suspend(third, "its node was lost")
+    assert tracker.claim(third.key) is Claim.OURS
+    away.clear()
+    tracker.log(third, last(third))
+    assert tracker.custody.spool.flush(60.0)
+    assert [tracker.refused(trial) for trial in (before, first, second, third)] == [""] * 4
+    tracker.close(schema.COMPLETE)
+    assert finished_keys(open_client(home)) == {trial.key for trial in (before, first, second, third)}
+    assert {seen.name: seen.level for seen in inspect(home)}["leases"] == "ok"
+
+
+def test_a_lease_that_could_not_be_given_back_is_given_back_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, planned = Home(tmp_path / "home"), plan()
+    tracker = Tracker(home, planned.parent_run(), "test")
+    leases = tracker.custody.leases
+    transaction = leases._transaction
+    one, two = planned.trials[:2]
+    assert tracker.claim(one.key) is Claim.OURS
+
+    def away() -> Any:
+        raise StoreError("connection refused")
+
+    monkeypatch.setattr(leases, "_transaction", away)
+    tracker.custody.let_go(one.key)
+    monkeypatch.setattr(leases, "_transaction", transaction)
+    assert leases.live() == {one.key}
+    assert tracker.claim(two.key) is Claim.OURS
+    tracker.custody.let_go(two.key)
+    assert leases.live() == set()
+    tracker.close(schema.COMPLETE)
 
 
 def test_a_store_that_is_locked_for_a_while_loses_nothing(
