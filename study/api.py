@@ -90,6 +90,7 @@ class Study:
         workers: int | None = None,
         device: str = "auto",
         gpus_per_trial: float = 1.0,
+        processes: int | None = None,
         cluster: str = "local",
         save_model: bool = False,
         quiet: bool = False,
@@ -101,7 +102,8 @@ class Study:
             executor: ``ray``, or ``local`` for plain worker processes.
             workers: trials at a time; else one per usable core, or all of a cluster.
             device: ``auto``, ``cpu`` or ``cuda``.
-            gpus_per_trial: share of a GPU each trial gets.
+            gpus_per_trial: share of a GPU each trial gets, or how many train it together.
+            processes: that train each trial together; else as the study's resources say.
             cluster: ``local``, ``HOST:PORT`` or ``auto``.
             save_model: keep each trained network beside its run, as an MLflow model.
             quiet: show no progress.
@@ -118,7 +120,7 @@ class Study:
             self._plan(profile),
             self.home,
             executor=executor,
-            settings=_settings(workers, gpus_per_trial, cluster, save_model),
+            settings=_settings(workers, gpus_per_trial, cluster, save_model, processes),
             device=device,
             console=Console(stderr=True, quiet=quiet),
             gain=delta_m,
@@ -134,6 +136,7 @@ class Study:
         workers: int | None = None,
         device: str = "auto",
         gpus_per_trial: float = 1.0,
+        processes: int | None = None,
         cluster: str = "local",
         quiet: bool = False,
     ) -> SearchOutcome:
@@ -147,6 +150,7 @@ class Study:
             workers: as in :meth:`run`.
             device: as in :meth:`run`.
             gpus_per_trial: as in :meth:`run`.
+            processes: as in :meth:`run`.
             cluster: as in :meth:`run`.
             quiet: as in :meth:`run`.
 
@@ -168,7 +172,7 @@ class Study:
             delta_m,
             options=SearchOptions(limits=Limits(hours, None)),
             executor=executor,
-            settings=_settings(workers, gpus_per_trial, cluster),
+            settings=_settings(workers, gpus_per_trial, cluster, False, processes),
             device=device,
             console=Console(stderr=True, quiet=quiet),
         )
@@ -333,8 +337,14 @@ def _spec(name: str) -> StudySpec | SearchSpec:
     return load_spec(name)
 
 
-def _settings(workers: int | None, gpus_per_trial: float, cluster: str, save_model: bool = False) -> Any:
+def _settings(
+    workers: int | None,
+    gpus_per_trial: float,
+    cluster: str,
+    save_model: bool = False,
+    processes: int | None = None,
+) -> Any:
     from study.cli.options import executor_settings
 
     given = {"workers": workers, "gpus_per_trial": gpus_per_trial, "cluster": cluster, "save_model": save_model}
-    return executor_settings(given)
+    return executor_settings({**given, "processes": processes})

@@ -144,6 +144,8 @@ def packed(
     """
     listed = list(tasks.values())
     threads = max(int(task.config["train"]["threads"]) for task in listed)
+    if settings.processes > 1:
+        return settings, None
     if any(task.device == "cuda" for task in listed):
         if not settings.measure_gpus:
             return settings, None

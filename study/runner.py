@@ -15,7 +15,7 @@ from rich.console import Console
 
 from study import schema
 from study.best import BestSoFar, Gain
-from study.cluster.connect import LOCAL, Connection, joined
+from study.cluster.connect import LOCAL, Connection, fitted, joined
 from study.cost import CostModel
 from study.executors import Executor, ExecutorSettings, make_executor
 from study.gains import gains
@@ -24,6 +24,7 @@ from study.packing import in_order
 from study.plan import Plan, Trial
 from study.probing import packed
 from study.progress import Emit, StudyProgress, build_bar
+from study.resources import settled
 from study.served import MODELS_TAG
 from study.tracking import Tracker, diverged_reasons, finished_runs
 from study.training import Training
@@ -127,10 +128,9 @@ def run_study(
     home.require()
     with joined(settings.cluster, home) as connection:
         device = resolve_device(device, connection)
-        if connection is not None and not settings.workers:
-            threads = max(trial.config.train.threads for trial in plan.trials)
-            share = settings.gpus_per_trial if device == "cuda" else 0.0
-            settings = replace(settings, workers=connection.slots(threads, share))
+        settings = settled(settings, device, [trial.config for trial in plan.trials], plan.spec.resources)
+        threads = max(trial.config.train.threads for trial in plan.trials)
+        settings = fitted(settings, connection, threads, device)
         engine = make_executor(executor, settings, home)
         single = replace(settings, workers=1, gpus_per_trial=max(1.0, settings.gpus_per_trial))
         alone = partial(make_executor, executor, single, home)

@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import Field
 
+from study.resources import Resources
 from trainables.errors import ConfigError, unknown
 from trainables.presets import merge
 from trainables.registry import Registry
@@ -90,6 +91,8 @@ class StudySpec(Settings):
     """Trial-config fields common to all rows."""
     profiles: dict[str, SpecProfile] = Field(default_factory=dict)
     """Additions to single profiles."""
+    resources: Resources = Resources()
+    """What each trial takes of the machines."""
     baseline: str = ""
     """Id of the row that Delta_m is measured against."""
     rows: tuple[Row, ...] = ()

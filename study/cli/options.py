@@ -148,7 +148,14 @@ running_options = options(
         type=_Share(),
         default="auto",
         show_default=True,
-        help="Share of a GPU, like 0.25; auto measures the memory of each kind of trial by two steps.",
+        help="Share of a GPU, like 0.25, or how many train each trial together; auto measures the memory of each kind "
+        "of trial by two steps.",
+    ),
+    click.option(
+        "--processes",
+        type=click.IntRange(min=1),
+        help="Processes that train each trial together, each on its share of every batch and, on GPUs, on one of its "
+        "own (default: the study's resources, else 1).",
     ),
     click.option(
         "--save-model",
@@ -216,6 +223,7 @@ def executor_settings(how: Mapping[str, Any]) -> ExecutorSettings:
     return ExecutorSettings(
         workers=how["workers"] or here,
         gpus_per_trial=1.0 if share is None else share,
+        processes=how["processes"] or 0,
         cluster=how["cluster"],
         measure_gpus=share is None,
         measure_workers=not how["workers"],

@@ -139,10 +139,17 @@ def joined(where: str, home: Home) -> Iterator[Connection | None]:
 
 
 def fitted(settings: ExecutorSettings, connection: Connection | None, threads: int, device: str) -> ExecutorSettings:
-    """``settings`` with as many workers as fit on a joined cluster, where they leave that open."""
+    """``settings`` with as many workers as fit, where they leave that open: on a joined cluster, or, of trials that
+    several processes train, on this machine."""
+    if connection is None and settings.processes > 1 and settings.measure_workers:
+        import torch
+
+        fit = torch.cuda.device_count() if device == "cuda" else settings.workers // threads
+        return replace(settings, workers=max(1, fit // settings.processes), measure_workers=False)
     if connection is None or settings.workers:
         return settings
-    return replace(settings, workers=connection.slots(threads, settings.gpus_per_trial if device == "cuda" else 0.0))
+    share = settings.gpus_per_trial if device == "cuda" else 0.0
+    return replace(settings, workers=connection.slots(threads * settings.processes, share))
 
 
 @contextmanager

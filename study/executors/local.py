@@ -138,7 +138,9 @@ class LocalExecutor:
 
     def _employ(self, workers: list[_Worker], source: Source, retries: deque[TrialTask]) -> None:
         """Give every free worker a trial, and start workers for what is left, up to their number."""
-        for index in range(self.settings.workers):
+        # Processes that train a trial together take the first GPUs there are.
+        alone = source.cuda and self.settings.processes > 1
+        for index in range(1 if alone else self.settings.workers):
             if index < len(workers) and workers[index].task:
                 continue
             task = source.next() or (retries.popleft() if retries else None)

@@ -17,6 +17,7 @@ from study.custody import TAKEN, Claim
 from study.executors import Executor, ExecutorSettings, Failure, Verdict, make_executor
 from study.home import Home
 from study.plan import Trial
+from study.resources import settled
 from study.runner import Outcome, check_checkpoints, prepare_data, resolve_device, run_study, task_of
 from study.search.contest import Contest
 from study.search.entries import Decision
@@ -111,6 +112,7 @@ def run_search(
     home.require()
     with joined(settings.cluster, home) as connection:
         there = resolve_device(device, connection)
+        settings = settled(settings, there, [contender.config for contender in plan.contenders])
         fit = fitted(settings, connection, threads, there)
         return _searched(plan, home, gain, options, executor, fit, there, console)
 
