@@ -174,6 +174,7 @@ def _latex(table: pd.DataFrame) -> str:
     notes = [rf"\textsuperscript{{{place}}}{escape_latex(note)}." for place, note in enumerate(sheet.notes, 1)]
     notes += [f"{escape_latex(note)}." for note in sheet.footnotes]
     notes += [f"Bold: best of its column, underlined: second best{escape_latex(_COMPARED)}"] * _any_best(sheet)
+    notes = [note.replace("Delta\\_m", r"$\Delta_m$") for note in notes]
     wide = len(sheet.columns) > _MOST_LATEX_COLUMNS
     return "\n".join(
         [
