@@ -46,6 +46,9 @@ class Pretended:
             self.here.unlink()
         return Report(self.task.key, self.steps, self.steps / 3, [], {}, first=self.steps == 1, done=done)
 
+    def close(self) -> None:
+        """It has nobody beside it."""
+
 
 def test_shares_are_kept_and_actors_stay_warm(tmp_path: Path) -> None:
     import ray

@@ -86,3 +86,14 @@ def test_a_trial_wants_as_many_gpus_as_processes(
     assert visible_gpus() == ["3", "5"]
     with pytest.raises(ConfigError, match=r"resources.gpus: 3 are wanted for a trial, this machine has 2"):
         ChildPeers(replace(task_of(tiny, data_root), device="cuda", processes=3))
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+def test_two_gpus_end_where_one_does(tiny: dict[str, Any], data_root: Path) -> None:
+    task = replace(task_of(tiny, data_root, **CASES["selective"]), device="cuda")
+    session, alone = Session(task), Session(replace(task, processes=1))
+    start = flat(alone.trainer).cpu()
+    assert session.advance(1e9).done
+    assert alone.advance(1e9).done
+    found, expected = result(session.trainer), result(alone.trainer)
+    same({**found, "flat": found["flat"].cpu()}, {**expected, "flat": expected["flat"].cpu()}, start, 5e-2)
