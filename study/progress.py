@@ -22,7 +22,7 @@ from trainables.session import Report
 _MOST_BARS = 12
 _MOST_FAILURES = 3
 _LINE_SECONDS = 30.0
-_EVENT_SECONDS = 1.0
+EVENT_SECONDS = 1.0
 """Between two events of one running trial."""
 
 Emit = Callable[[Mapping[str, Any]], None]
@@ -248,7 +248,7 @@ class StudyProgress:
 
     def _event_of_progress(self, trial: Trial, report: Report) -> None:
         now = time.monotonic()
-        if now - self._emitted.get(trial.key, -_EVENT_SECONDS) >= _EVENT_SECONDS:
+        if now - self._emitted.get(trial.key, -EVENT_SECONDS) >= EVENT_SECONDS:
             self._emitted[trial.key] = now
             self._event("progress", trial, progress=report.progress, iteration=report.iteration)
 

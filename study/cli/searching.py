@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from study.addresses import mask
 from study.cli.options import (
     FAILURES,
     INTERRUPTED,
@@ -28,12 +30,13 @@ from study.cli.options import (
     table_text,
     usable_cores,
 )
-from study.cli.running import run_plans
+from study.cli.running import print_event, run_plans
 from study.home import Home
 from trainables.errors import ConfigError
 
 if TYPE_CHECKING:
     from study.search import SearchPlan
+    from study.search.engine import SearchOutcome
 
 _budget = options(
     click.option("--trials", type=click.IntRange(min=1), help="Trials of each contender instead of the spec's."),
@@ -50,6 +53,7 @@ _budget = options(
         "mtl-study search tune_selective",
         "mtl-study search tuned --only gd,selective --trials 20 --hours 2",
         "mtl-study search tuned --plan",
+        "mtl-study search tune_selective --json",
         "mtl-study search my_search.yaml --points tried.csv --warm-start",
     ),
 )
@@ -70,7 +74,12 @@ _budget = options(
 @click.option("--plan", "plan_only", is_flag=True, help="Show spaces, trials, passes and time. Trains nothing.")
 @running_options
 @home_option
-@json_option
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print one JSON object a line: what happens, the table, the end; one object with --plan.",
+)
 def search_command(search: str, *, home: Path | None, as_json: bool, plan_only: bool, **given: Any) -> int:
     """Tune with Optuna, then train each winner on fresh seeds and print defaults beside tuned.
 
@@ -84,7 +93,7 @@ def search_command(search: str, *, home: Path | None, as_json: bool, plan_only: 
     where = Home.locate(home)
     if plan_only:
         return show_plan(planned, where, given["workers"] or usable_cores(), as_json=as_json)
-    return _run(planned, where, given, home)
+    return _run(planned, where, given, home, as_json=as_json)
 
 
 def _spec(search: str, given: dict[str, Any]) -> Any:
@@ -100,12 +109,12 @@ def _spec(search: str, given: dict[str, Any]) -> Any:
     return spec.restricted(given["only"].split(",")) if given["only"] else spec
 
 
-def _run(planned: SearchPlan, where: Home, given: dict[str, Any], home: Path | None) -> int:
+def _run(planned: SearchPlan, where: Home, given: dict[str, Any], home: Path | None, *, as_json: bool) -> int:
     from analysis.delta_m import delta_m
     from study.search.engine import SearchOptions, run_search
     from study.search.limits import Limits
 
-    console = Console(stderr=True, quiet=given["quiet"])
+    console = Console(stderr=True, quiet=given["quiet"] or as_json)
     points = read_points(given["points"]) if given["points"] else []
     outcome = run_search(
         planned,
@@ -122,7 +131,12 @@ def _run(planned: SearchPlan, where: Home, given: dict[str, Any], home: Path | N
         settings=executor_settings(given),
         device=given["device"],
         console=console,
+        emit=print_event if as_json else None,
     )
+    failed = bool(outcome.failures or (outcome.final and outcome.final.failures))
+    if as_json:
+        _emit_outcome(outcome, planned, where)
+        return INTERRUPTED if outcome.interrupted else FAILURES if failed else 0
     for label, reason in outcome.failures:
         click.echo(f"failed: {label}: {reason}", err=True)
     if outcome.interrupted:
@@ -136,7 +150,19 @@ def _run(planned: SearchPlan, where: Home, given: dict[str, Any], home: Path | N
         console.print(f"\nReport:    open {report}", highlight=False, soft_wrap=True)
     hint = f"mtl-study search-report {planned.spec.id}{home_hint(home)}"
     console.print(f"Search:    {hint}", highlight=False, soft_wrap=True)
-    return FAILURES if outcome.failures or (outcome.final and outcome.final.failures) else 0
+    return FAILURES if failed else 0
+
+
+def _emit_outcome(outcome: SearchOutcome, planned: SearchPlan, where: Home) -> None:
+    about = {"search": planned.spec.id, "profile": planned.profile}
+    if outcome.final is not None and not outcome.interrupted:
+        table = json.loads(table_text(where, planned.spec.id, planned.profile, "json"))
+        report = str(show_report(where, planned.spec.id, planned.profile))
+        print_event({"event": "table", **about, "report": report, "table": table})
+    failures = [*outcome.failures, *(outcome.final.failures if outcome.final else ())]
+    ended = {"complete": outcome.complete, "ended": outcome.ended, "interrupted": outcome.interrupted}
+    told = [{"trial": label, "reason": mask(reason)} for label, reason in failures]
+    print_event({"event": "end", **about, "winners": outcome.winners, **ended, "failures": told})
 
 
 def read_points(path: Path) -> list[dict[str, Any]]:
@@ -241,7 +267,7 @@ def sensitivity_command(
     )
     where = Home.locate(home)
     if not plan_only:
-        return run_plans([planned], home, given)
+        return run_plans([planned], home, given, as_json=as_json)
     overview = plan_overview([planned], where, given["workers"] or usable_cores())
     if as_json:
         print_json(overview.to_dict())

@@ -17,6 +17,7 @@ from study.custody import TAKEN, Claim
 from study.executors import Executor, ExecutorSettings, Failure, Verdict, make_executor
 from study.home import Home
 from study.plan import Trial
+from study.progress import Emit
 from study.resources import settled
 from study.runner import Outcome, check_checkpoints, prepare_data, resolve_device, run_study, task_of
 from study.search.contest import Contest
@@ -88,6 +89,7 @@ def run_search(
     settings: ExecutorSettings | None = None,
     device: str = "auto",
     console: Console | None = None,
+    emit: Emit | None = None,
 ) -> SearchOutcome:
     """Search until every contender's budget is spent, and train the winners on fresh seeds.
 
@@ -102,6 +104,7 @@ def run_search(
         settings: workers and the like.
         device: ``auto``, ``cpu`` or ``cuda``.
         console: for progress.
+        emit: takes the events of :class:`study.search.view.SearchView`, and of the studies before and after.
 
     Raises:
         UserError: home, storage, data or a checkpoint cannot be used, or the baseline did not finish.
@@ -114,7 +117,7 @@ def run_search(
         there = resolve_device(device, connection)
         settings = settled(settings, there, [contender.config for contender in plan.contenders])
         fit = fitted(settings, connection, threads, there)
-        return _searched(plan, home, gain, options, executor, fit, there, console)
+        return _searched(plan, home, gain, options, executor, fit, there, console, emit)
 
 
 def _searched(
@@ -126,10 +129,13 @@ def _searched(
     settings: ExecutorSettings,
     device: str,
     console: Console,
+    emit: Emit | None,
 ) -> SearchOutcome:
     def study(winners: Mapping[str, Point] | None) -> Outcome:
         planned = plan.final(winners)
-        return run_study(planned, home, executor=executor, settings=settings, device=device, console=console, gain=gain)
+        return run_study(
+            planned, home, executor=executor, settings=settings, device=device, console=console, gain=gain, emit=emit
+        )
 
     outcome = SearchOutcome()
     console.print("single-task baseline and defaults", highlight=False)
@@ -139,7 +145,7 @@ def _searched(
         return outcome
     engine = make_executor(executor, settings, home)
     with home.lock():
-        _Search(plan, home, gain, options, settings, device, console).run(engine, outcome)
+        _Search(plan, home, gain, options, settings, device, console, emit).run(engine, outcome)
     if outcome.winners and options.final and not outcome.interrupted:
         console.print("winners on fresh seeds", highlight=False)
         outcome.final = study(outcome.winners)
@@ -161,6 +167,7 @@ class _Search:
         settings: ExecutorSettings,
         device: str,
         console: Console,
+        emit: Emit | None = None,
     ) -> None:
         self._plan, self._home, self._options, self._device = plan, home, options, device
         self.threads = max(contender.config.train.threads for contender in plan.contenders)
@@ -180,7 +187,7 @@ class _Search:
             for point in options.points.get(contender.id, ()):
                 contest.enqueue(point)
             self._contests.append(contest)
-        self._view = SearchView(console, self._contests)
+        self._view = SearchView(console, self._contests, emit)
         if options.warm_start:
             whole = list(self._past.whole())
             for contest in self._contests:
@@ -273,6 +280,7 @@ class _Search:
             return self._failed(contest, trial, event)
         decision, curve = contest.take(event)
         run_id = self._tracker.log(trial, event, curve)
+        self._view.progress(contest, trial, event)
         if event.over:
             contest.finish(event, run_id)
             return self._ended(contest, event)
