@@ -151,6 +151,16 @@ def read_header(path: Place) -> Header:
         return _header(previous(path))
 
 
+def ahead(path: Place, *, key: str, iteration: int) -> bool:
+    """Whether there is a whole checkpoint of trial ``key`` after ``iteration``: another worker has trained it further,
+    since this one was cut off and given up, say. What it left is not to be written over."""
+    try:
+        header = _header(path)
+        return header.key == key and header.iteration > iteration and check(path) == header
+    except CheckpointError:
+        return False
+
+
 def load(path: Place, *, key: str, device: str | torch.device = "cpu") -> dict[str, Any]:
     """The last state saved for trial ``key`` that is whole.
 

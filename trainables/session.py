@@ -233,12 +233,16 @@ class Session:
         file = self._checkpoint
         if file is None:
             return False
+        iteration = self.trainer.iteration
         try:
-            checkpoint.save(file, self.trainer.state_dict(), key=self.task.key, iteration=self.trainer.iteration)
+            if checkpoint.ahead(file, key=self.task.key, iteration=iteration):
+                logger.warning("no checkpoint at iteration %d: another worker's is further along", iteration)
+                return False
+            checkpoint.save(file, self.trainer.state_dict(), key=self.task.key, iteration=iteration)
         except OSError as error:
             if not isinstance(file, RemoteFile):
                 raise
-            logger.warning("no checkpoint at iteration %d: %s", self.trainer.iteration, error)
+            logger.warning("no checkpoint at iteration %d: %s", iteration, error)
             return False
         return True
 

@@ -241,3 +241,23 @@ def test_a_node_reads_its_own_copy_of_the_data(
     copied = [path.name for path in (tmp_path / "data").iterdir() if not path.name.startswith(".")]
     assert len(copied) == 1
     assert set(copied) <= set(built)
+
+
+def test_a_worker_that_was_given_up_writes_over_nobody(
+    tiny: dict[str, Any], data_root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    given = task(tiny, data_root, tmp_path / "a.ckpt")
+    cut_off, other = (Session(given, checkpoint_seconds=0.0) for _ in range(2))
+    assert cut_off.advance(0.0).saved
+    for _ in range(3):
+        assert other.advance(0.0).saved
+    with caplog.at_level(logging.WARNING):
+        assert not cut_off.advance(0.0).saved
+    assert "another worker's is further along" in caplog.text
+    assert checkpoint.read_header(tmp_path / "a.ckpt").iteration == 3
+    # One that is damaged is nobody's: it is not trusted to be further along.
+    data = bytearray((tmp_path / "a.ckpt").read_bytes())
+    data[-20] ^= 1
+    (tmp_path / "a.ckpt").write_bytes(bytes(data))
+    assert cut_off.save()
+    assert checkpoint.read_header(tmp_path / "a.ckpt").iteration == 2
