@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import json
 import os
@@ -30,7 +31,8 @@ def _pipe() -> tuple[int, int]:
 
 
 class Page:
-    """One page of a browser started for it; ``errors`` holds what its console and its script complained of."""
+    """One page of a browser started for it; ``errors`` holds what its console and its script complained of, ``refused``
+    the answers of servers with a status of 400 or above."""
 
     def __init__(self, browser: str, profile: Path) -> None:
         self._read, theirs_out = _pipe()
@@ -51,6 +53,7 @@ class Page:
         self._session: str | None = None
         self.errors: list[str] = []
         self.requests: list[str] = []
+        self.refused: list[str] = []
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
@@ -76,10 +79,23 @@ class Page:
         self.call("Page.navigate", url=path.as_uri())
         self.wait("document.readyState === 'complete' && location.protocol === 'file:'")
 
+    def visit(self, url: str, until: str) -> None:
+        """Load an address, and wait until an expression is true there."""
+        self.call("Page.navigate", url="about:blank")
+        self.call("Page.navigate", url=url)
+        self.wait(until)
+
+    def screenshot(self, path: Path, width: int = 1500, height: int = 950) -> None:
+        """What is to be seen, as PNG."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self.call("Emulation.setDeviceMetricsOverride", **size)
+        time.sleep(0.5)  # for the page to settle in its size
+        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))
+
     def wait(self, expression: str) -> None:
         end = time.monotonic() + PATIENCE
         while not self.run(expression):
-            assert time.monotonic() < end, f"never true: {expression}"
+            assert time.monotonic() < end, f"never true: {expression}; seen: {self.run('document.body.innerText')}"
             time.sleep(0.05)
 
     def run(self, expression: str) -> Any:
@@ -124,3 +140,5 @@ class Page:
                 self.errors.append(json.dumps(params["args"]))
             case "Network.requestWillBeSent":
                 self.requests.append(params["request"]["url"])
+            case "Network.responseReceived" if params["response"]["status"] >= 400:
+                self.refused.append(f"{params['response']['status']} {params['response']['url']}")
