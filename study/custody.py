@@ -26,7 +26,8 @@ _PATIENCE = 600.0
 TAKEN = "another driver took the trial over"
 TWICE = "another run of the trial was finished first"
 
-IsFinished = Callable[[str], bool]
+IsFinished = Callable[[str, str], bool]
+"""Of a trial key and the id of a run: whether there is a whole run of the trial beside that one."""
 
 
 class Claim(Enum):
@@ -46,7 +47,7 @@ class Custody:
         home: whose.
         client: of the records.
         experiment: id of the experiment that runs are created in.
-        is_finished: whether the records have a whole run of a trial.
+        is_finished: whether the records have a whole run of a trial, other than a given one.
         seconds: length of a lease.
     """
 
@@ -62,7 +63,7 @@ class Custody:
         self._done: set[str] = set()
         self._lost: set[str] = set()
         self._lock = threading.Lock()
-        self.spool = Spool(home.spool, presence.owner, self._sink, self._guard)
+        self.spool = Spool(home.spool, presence.owner, self._sink, self._guard, self._confirm)
         self.leases.start(self._on_lost)
 
     # ---- trials ----------------------------------------------------------------------------------
@@ -121,15 +122,15 @@ class Custody:
         with self._lock:
             self._lost.update(keys)
 
-    def _finished(self, key: str) -> bool:
+    def _finished(self, key: str, beside: str = "") -> bool:
         try:
-            return self._is_finished(key)
+            return self._is_finished(key, beside)
         except Exception as error:
             if self._sink.temporary(error):
                 raise StoreError(f"the records cannot be read: {error}") from None
             raise
 
-    def _guard(self, operation: Operation) -> str:
+    def _guard(self, operation: Operation, run_id: str) -> str:
         key = operation.body.get("key")
         if key is None:
             return ""  # A study's own run.
@@ -138,7 +139,13 @@ class Custody:
         self._unleased.discard(key)
         if operation.kind != END or self.leases.first(key):
             return ""
-        return TWICE if self._finished(key) else ""
+        return TWICE if self._finished(key, run_id) else ""
+
+    def _confirm(self, operation: Operation, run_id: str) -> str:
+        """A driver that stood still between the guard's answer and the mark, for longer than its lease, may have marked
+        a second run: it takes its own back. The other one, whose lease held, does not ask."""
+        key = str(operation.body["key"])
+        return "" if self.leases.held_throughout(key) or not self._finished(key, run_id) else TWICE
 
     # ---- what others left ------------------------------------------------------------------------
 
@@ -157,9 +164,9 @@ class Custody:
                 file.unlink(missing_ok=True)
         return done
 
-    def _guard_leftover(self, operation: Operation) -> str:
+    def _guard_leftover(self, operation: Operation, run_id: str) -> str:
         key = operation.body.get("key")
-        return TWICE if key is not None and operation.kind == END and self._finished(key) else ""
+        return TWICE if key is not None and operation.kind == END and self._finished(key, run_id) else ""
 
     def end(self, run_id: str, status: str, mlflow_status: str, reason: str) -> None:
         """Close a run that no driver has, past the spool."""

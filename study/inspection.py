@@ -13,8 +13,9 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from study import schema
+from study.custody import TWICE
 from study.home import Home
-from study.journal import SUFFIX, Journal
+from study.journal import END, SUFFIX, Journal, Operation
 from study.lease import Leases, Presence, gone
 from study.migrate import FORMAT, migrate, read_format
 from study.sink import MlflowSink
@@ -126,8 +127,14 @@ class _Inspection:
         if damaged:
             yield Observation("spool lines", "wrong", f"{damaged} damaged", "their runs will be trained again")
         if self.repair:
+            finished = {key: run.info.run_id for key, run in finished_runs(client).items()} if left else {}
+
+            def guard(operation: Operation, run_id: str) -> str:
+                counting = finished.get(operation.body.get("key"), run_id) if operation.kind == END else run_id
+                return "" if counting == run_id else TWICE
+
             for path in left:
-                recover(path, MlflowSink(client))
+                recover(path, MlflowSink(client), guard)
         yield self._told("spool", text, bool(left), "the next run delivers them", repaired="delivered")
 
     def _gone(self, owner: str) -> bool:

@@ -249,6 +249,12 @@ class Leases:
             sure = self._sure[key] - self._local() > self.seconds / 2
         return sure or (key not in self.renew() and key in self._held)
 
+    def held_throughout(self, key: str) -> bool:
+        """Whether the lease, as it was last confirmed, has not run out yet: nobody else can have had the trial since.
+        Does not ask the store."""
+        with self._lock:
+            return key in self._held and self._sure[key] > self._local()
+
     def first(self, key: str) -> bool:
         """Whether this driver has had the trial since its first lease of all, so that no other can have finished
         it."""

@@ -63,9 +63,11 @@ class Sink(Protocol):
         ...
 
 
-Guard = Callable[[Operation], str]
-"""Asked before a run is created and before it ends whole; what it answers, if anything, is why the run must not count.
-It is then ended as killed, with that reason. A :class:`StoreError` means: not known now, to be asked again."""
+Guard = Callable[[Operation, str], str]
+"""Asked before a run is created, before it ends whole, and when it is marked so, with the store's id of the run (empty
+before it has one): an end that is delivered a second time finds the run finished by the first. What it answers, if
+anything, is why the run must not count. It is then ended as killed, with that reason. A :class:`StoreError` means: not
+known now, to be asked again."""
 
 
 class Refused(Exception):  # noqa: N818 - says what became of a run
@@ -78,11 +80,13 @@ class Delivery:
     Args:
         sink: the store.
         guard: says which runs must not count.
+        confirm: says so once more when they are marked.
     """
 
-    def __init__(self, sink: Sink, guard: Guard) -> None:
+    def __init__(self, sink: Sink, guard: Guard, confirm: Guard = lambda operation, run_id: "") -> None:
         self.sink = sink
         self.guard = guard
+        self.confirm = confirm
         self.ids: dict[str, str] = {}
         self.next: dict[str, int] = {}
         self.refused: dict[str, str] = {}
@@ -118,7 +122,7 @@ class Delivery:
     def _do(self, operation: Operation, again: bool) -> None:
         run = operation.run
         counts = operation.kind == END and operation.body.get("counts", False)
-        reason = self.guard(operation) if counts or operation.kind == CREATE else ""
+        reason = self.guard(operation, self.ids.get(run, "")) if counts or operation.kind == CREATE else ""
         if operation.kind == CREATE:
             found = self.sink.find(run) if again else None
             if reason:
@@ -136,6 +140,9 @@ class Delivery:
             if short:
                 raise self.refuse(run, f"the store has not as many points of {short[0]} as were delivered")
         self.sink.apply(self.ids[run], operation.kind, operation.body, operation.blob)
+        late = self.confirm(operation, self.ids[run]) if counts else ""
+        if late:
+            raise self.refuse(run, late)
 
     def refuse(self, run: str, reason: str) -> Refused:
         """Give a run up: nothing of it is delivered any more, and it is ended as killed."""
@@ -156,6 +163,7 @@ class Spool:
         owner: id of the driver.
         sink: the store.
         guard: says which runs must not count; by default all may.
+        confirm: says so once more when they are marked.
         slow: seconds a call may take.
         pauses: seconds between attempts at a store that does not answer; the last one repeats.
     """
@@ -165,13 +173,14 @@ class Spool:
         folder: Path,
         owner: str,
         sink: Sink,
-        guard: Guard = lambda operation: "",
+        guard: Guard = lambda operation, run_id: "",
+        confirm: Guard = lambda operation, run_id: "",
         *,
         slow: float = SLOW_SECONDS,
         pauses: tuple[float, ...] = _PAUSES,
     ) -> None:
         self.journal = Journal(folder / f"{owner}{SUFFIX}")
-        self._delivery = Delivery(sink, guard)
+        self._delivery = Delivery(sink, guard, confirm)
         self._slow = slow
         self._pauses = pauses
         self._waiting: deque[tuple[int, Operation]] = deque()
@@ -331,7 +340,7 @@ def leftovers(folder: Path, is_gone: Callable[[str], bool]) -> list[Path]:
     return [path for path in sorted(folder.glob(f"*{SUFFIX}")) if is_gone(path.stem)]
 
 
-def recover(path: Path, sink: Sink, guard: Guard = lambda operation: "") -> Recovered:
+def recover(path: Path, sink: Sink, guard: Guard = lambda operation, run_id: "") -> Recovered:
     """Deliver what a driver that ended left in its journal, and remove the journal.
 
     Raises:

@@ -205,9 +205,9 @@ class Tracker:
         found = [(trial, self.refused(trial)) for _, trial in list(self._ended.values())]
         return [(trial, reason) for trial, reason in found if reason]
 
-    def _is_finished(self, key: str) -> bool:
+    def _is_finished(self, key: str, beside: str = "") -> bool:
         query = f"{_WHOLE} and tags.{schema.TRIAL_KEY} = '{key}'"
-        return next(search(self.client, query), None) is not None
+        return any(run.info.run_id != beside for run in search(self.client, query))
 
     # ---- trials ----------------------------------------------------------------------------------
 

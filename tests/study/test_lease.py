@@ -172,17 +172,17 @@ class Drivers(RuleBasedStateMachine):
     def _start(self) -> None:
         one = driver(self.folder, self.clock)
 
-        def guard(operation: Operation) -> str:
+        def guard(operation: Operation, run_id: str) -> str:
             key = operation.run.split("-")[0]
             if not one.owns(key):
                 return "another driver took the trial over"
-            return "another run of it was finished first" if self.finished(key) else ""
+            return "another run of it was finished first" if self.finished(key, run_id) else ""
 
         self.drivers.append(one)
         self.spools.append(Spool(self.folder / "spool", one.owner, self.store, guard, pauses=(60.0,)))
 
-    def finished(self, key: str) -> int:
-        runs = self.store.runs.values()
+    def finished(self, key: str, beside: str = "") -> int:
+        runs = [run for run_id, run in self.store.runs.items() if run_id != beside]
         return sum(run["spool"].startswith(f"{key}-") and run["status"] == "FINISHED" for run in runs)
 
     @rule(who=WHO, key=KEYS)
@@ -232,8 +232,8 @@ class Drivers(RuleBasedStateMachine):
     def take_up(self) -> None:
         """A driver starts: it delivers what dead ones left, for trials that have no finished run."""
 
-        def guard(operation: Operation) -> str:
-            return "finished by another run" if self.finished(operation.run.split("-")[0]) else ""
+        def guard(operation: Operation, run_id: str) -> str:
+            return "finished by another run" if self.finished(operation.run.split("-")[0], run_id) else ""
 
         for path in leftovers(self.folder / "spool", lambda owner: gone(self.folder / "drivers", owner)):
             recover(path, self.store, guard)

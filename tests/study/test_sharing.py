@@ -108,6 +108,78 @@ def test_a_driver_that_lost_a_trial_leaves_no_run_that_counts(tmp_path: Path) ->
         tracker.close(schema.COMPLETE)
 
 
+@pytest.mark.parametrize("standing", ["before the mark", "after the mark", "not at all"])
+def test_a_driver_that_stands_still_around_its_mark_leaves_one_run_that_counts(
+    standing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the question whether a trial is finished and the mark, another driver finishes it."""
+    home, planned = Home(tmp_path / "home"), plan()
+    trial = planned.trials[0]
+    one, two = (Tracker(home, planned.parent_run(), "test") for _ in range(2))
+    leases, sink = one.custody.leases, one.custody._sink
+    one.log(trial, Report(trial.key, 1, 0.5, [], {"iterations": 1.0}, first=True))
+    apply = sink.apply
+
+    def other() -> None:
+        with leases._transaction() as (connection, _):
+            connection.execute(leases._table.update().values(expires=1.0))
+        leases._sure[trial.key] = 0.0
+        two.log(trial, last(trial))
+
+    def stalled(run_id: str, kind: str, body: Any, blob: bytes | None) -> None:
+        counts = kind == "end" and body.get("counts", False)
+        if counts and standing == "before the mark":
+            other()
+        apply(run_id, kind, body, blob)
+        if counts and standing == "after the mark":
+            other()
+
+    monkeypatch.setattr(sink, "apply", stalled)
+    one.log(trial, Report(trial.key, 2, 1.0, [], {"iterations": 2.0}, done=True))
+    runs = list(search(one.client, f"tags.{schema.KIND} = '{schema.TRIAL_RUN}'"))
+    assert sum(run.info.status == "FINISHED" for run in runs) == 1
+    assert one.refused(trial) == (TWICE if standing == "before the mark" else "")
+    for tracker in (one, two):
+        tracker.close(schema.COMPLETE)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_an_end_whose_answer_is_lost_is_delivered_again_and_counts(
+    killed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store has marked the run as finished, and its driver does not know: it is no other run's result."""
+    home, planned = Home(tmp_path / "home"), plan()
+    trial = planned.trials[0]
+    earlier = Tracker(home, planned.parent_run(), "test")  # So that the records are asked whether it is finished.
+    assert earlier.claim(trial.key) is Claim.OURS
+    earlier.close(schema.INTERRUPTED)
+    tracker = Tracker(home, planned.parent_run(), "test")
+    assert tracker.claim(trial.key) is Claim.OURS
+    sink = tracker.custody._sink
+    apply, lost = sink.apply, []
+
+    def answer_lost(run_id: str, kind: str, body: Any, blob: bytes | None) -> None:
+        apply(run_id, kind, body, blob)
+        if kind == "end" and body.get("counts", False) and (killed or not lost):
+            lost.append(run_id)
+            raise ConnectionResetError("no answer")
+
+    monkeypatch.setattr(sink, "apply", answer_lost)
+    tracker.log(trial, last(trial))
+    assert lost
+    if killed:  # A driver that ends here leaves its journal to the next one.
+        tracker.custody.spool.stop()
+        tracker.custody.leases.presence._file.close()
+        tracker.custody.leases.presence.close()
+        tracker = Tracker(home, planned.parent_run(), "test")
+    else:
+        assert tracker.custody.spool.flush(60.0)
+        assert tracker.refused(trial) == ""
+    tracker.close(schema.COMPLETE)
+    runs = list(search(open_client(home), f"tags.{schema.KIND} = '{schema.TRIAL_RUN}'"))
+    assert [run.info.status for run in runs] == ["FINISHED"]
+
+
 def test_trials_that_begin_and_end_while_leases_and_records_are_away_count(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

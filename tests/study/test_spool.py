@@ -275,7 +275,7 @@ def test_one_that_fails_for_ever_while_others_do_not_is_given_up(tmp_path: Path)
 def test_a_driver_that_lost_a_trial_ends_its_run_as_killed(tmp_path: Path) -> None:
     reason = ""
     store = FakeStore()
-    spool = fast(tmp_path, store, guard=lambda operation: reason)
+    spool = fast(tmp_path, store, guard=lambda operation, run_id: reason)
     spool.write("a", "create", {"name": "a"})
     reason = "another driver took the trial over"
     spool.write("a", "end", {"status": "FINISHED", "counts": True})
