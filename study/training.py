@@ -84,6 +84,12 @@ class Training:
                 self._settle()
         except KeyboardInterrupt:
             self._outcome.interrupted = True
+            self._view.console.print(
+                "Ctrl-C: stopping the trials that run and closing their records; finished trials are kept, the others "
+                "go on from their last checkpoints when the same command is run again",
+                highlight=False,
+                soft_wrap=True,
+            )
             self._tracker.close_open(schema.INTERRUPTED, "stopped by the user")
 
     def _rounds(self, engine: Executor) -> None:

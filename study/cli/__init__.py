@@ -48,7 +48,7 @@ def run(arguments: list[str]) -> int:
     except UserError as error:
         return _say(str(error))
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted", err=True)
+        click.echo("interrupted; what is finished is kept", err=True)
         return INTERRUPTED
     except BrokenPipeError:
         # The reader of our output is gone (`mtl-study list | head`).
