@@ -2,6 +2,7 @@
 # make test    install what is missing, run the tests
 # make check   lint, format and type checks
 # make docs    the documentation into build/site; a warning or a link that leads nowhere is an error
+# make links   do the pages outside of this project that the documentation links to still exist; needs a network
 # make bench   what one step of every method costs; more with BENCH='--backbone vit_tiny --image-size 128 --batch 16'
 # make bench-sweep  what a sweep costs beside its training, beside Ray Tune and Optuna (about half an hour); shorter with BENCH='--trials 20 --seconds 1'
 # make bench-data  samples per second and core of every data set, beside plain loops; a few minutes
@@ -15,7 +16,7 @@ PROFILE ?= cpu
 # pip compiles what it installs; without compiled files every Ray worker starts about twice as slowly.
 PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --compile -c constraints.txt
 
-.PHONY: study test test-fast check docs bench bench-data chaos results format clean bench-sweep
+.PHONY: study test test-fast check docs links bench bench-data chaos results format clean bench-sweep
 
 $(VENV)/.created:
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; name another with make PYTHON=python3.12")'
@@ -57,6 +58,9 @@ check: $(VENV)/.installed-dev
 # Material says at every start what it thinks of the next mkdocs.
 docs: $(VENV)/.installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+links: $(VENV)/.installed-dev
+	MTL_STUDY_LINKS=1 $(BIN)/python -m pytest -q tests/test_external_links.py
 
 RESULTS := table4 d4 d5 d6 fidelity qm9
 FIGURES := fig3 fig4 d_fig6
