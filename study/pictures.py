@@ -35,6 +35,8 @@ def affinity_pictures(history: Mapping[str, NDArray[Any]], run: str, time: int) 
         run: an id, for names that no other run's files have.
         time: milliseconds.
     """
+    if "affinity" not in history:
+        return {}
     maps, steps = history["affinity"], history["iteration"]
     known = [index for index in range(len(steps)) if np.isfinite(maps[index]).any()]
     chosen = sorted({known[round(place)] for place in np.linspace(0, len(known) - 1, min(_MOST, len(known)))})
