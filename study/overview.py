@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime, timedelta
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from rich.console import Console
@@ -17,6 +19,7 @@ from study.cost import CostModel, expected_passes
 from study.home import Home
 from study.plan import Plan, Trial
 from study.progress import duration
+from study.resources import device_hours
 from study.store import has_records, open_client, search
 from study.tracking import finished_keys
 from trainables.errors import StoreError, unknown
@@ -163,17 +166,40 @@ class TrialState:
     reason: str = ""
     seconds: float = 0.0
     iterations: float = 0.0
+    unit: str = ""
+    """``GPU-hours`` or ``core-hours``; empty where nothing is recorded."""
+    hours: float = 0.0
+    """Of the devices, by the share of one that the trial held: its cost."""
+    host: str = ""
+    """Where it trains or trained."""
+    seconds_left: float = 0.0
+    """Expected; of a trial that is neither finished nor has failed."""
 
 
 @dataclass
 class StatusOverview:
-    """A recorded study, trial by trial."""
+    """A recorded study, trial by trial.
+
+    Attributes:
+        study: its id.
+        profile: that it is recorded at.
+        state: of its newest run.
+        counts: of trials by their state.
+        trials: all of them.
+        hours: what all of them took, by unit.
+        seconds_left: expected training time of what is left.
+        expected_end: when that is done if as many trials train as do now, as an ISO time; ``None`` where nothing is
+            left, nothing trains, or no finished trial tells how long one takes.
+    """
 
     study: str
     profile: str
     state: str
     counts: dict[str, int]
     trials: list[TrialState]
+    hours: dict[str, float] = field(default_factory=dict)
+    seconds_left: float = 0.0
+    expected_end: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data."""
@@ -182,14 +208,28 @@ class StatusOverview:
     def print(self, console: Console) -> None:
         """A line per row, and why trials failed."""
         table = Table(title=f"{self.study} at profile {self.profile}: {self.state}", title_justify="left")
-        for name in ("row", "trials", "states", "seconds"):
-            table.add_column(name, justify="right" if name in {"trials", "seconds"} else "left")
+        unit = next(iter(self.hours)) if len(self.hours) == 1 else "device-hours"
+        for name in ("row", "trials", "states", "seconds", unit, "a trial"):
+            table.add_column(name, justify="left" if name in {"row", "states"} else "right")
         for label in dict.fromkeys(trial.row for trial in self.trials):
             own = [trial for trial in self.trials if trial.row == label]
             states = Counter(trial.state for trial in own)
             shown = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
-            table.add_row(label, str(len(own)), shown, f"{sum(trial.seconds for trial in own):.1f}")
+            hours = sum(trial.hours for trial in own)
+            paid = sum(trial.hours > 0 for trial in own)
+            seconds = f"{sum(trial.seconds for trial in own):.1f}"
+            table.add_row(label, str(len(own)), shown, seconds, _hours(hours), _hours(hours / paid) if paid else "")
         console.print(table)
+        if self.hours:
+            total = ", ".join(f"{_hours(hours)} {name}" for name, hours in self.hours.items())
+            console.print(f"cost so far: {total}", highlight=False)
+        running = Counter(trial.host for trial in self.trials if trial.state == schema.RUNNING)
+        if running:
+            hosts = ", ".join(f"{count} on {host}" for host, count in sorted(running.items()))
+            console.print(f"training now: {hosts}", highlight=False, soft_wrap=True)
+        if self.expected_end is not None:
+            left = duration(self.seconds_left)
+            console.print(f"expected end: {self.expected_end} ({left} of training left)", highlight=False)
         for trial in self.trials:
             if trial.reason:
                 console.print(
@@ -222,26 +262,63 @@ def status_overview(home: Home, study: str, profile: str | None) -> StatusOvervi
         key = run.data.tags[schema.TRIAL_KEY]
         if newest.get(key) is None or newest[key].data.tags[schema.STATUS] != schema.COMPLETE:
             newest[key] = run
-    trials = []
-    for row in plan["rows"]:
-        for cell in row["cells"]:
-            found = newest.get(cell["trial_key"])
-            trials.append(
-                TrialState(
-                    row=row["label"],
-                    trial_key=cell["trial_key"],
-                    seed=cell["seed"],
-                    tasks=cell["tasks"],
-                    state=found.data.tags[schema.STATUS] if found else "missing",
-                    reason=found.data.tags.get(schema.STATUS_REASON, "") if found else "",
-                    seconds=found.data.metrics.get(schema.cost("seconds"), 0.0) if found else 0.0,
-                    iterations=found.data.metrics.get(schema.cost("iterations"), 0.0) if found else 0.0,
-                )
-            )
+    trials = [
+        _trial_state(row["label"], cell, newest.get(cell["trial_key"])) for row in plan["rows"] for cell in row["cells"]
+    ]
+    hours: dict[str, float] = {}
+    for trial in {trial.trial_key: trial for trial in trials if trial.hours}.values():
+        hours[trial.unit] = hours.get(trial.unit, 0.0) + trial.hours
+    seconds_left, end = _expect(trials)
     return StatusOverview(
         study=study,
         profile=plan["profile"],
         state=parent.data.tags[schema.STATUS],
         counts=dict(Counter(trial.state for trial in trials)),
         trials=trials,
+        hours=hours,
+        seconds_left=seconds_left,
+        expected_end=end,
     )
+
+
+def _hours(value: float) -> str:
+    return "< 0.001" if 0 < value < 0.001 else f"{value:.3g}"
+
+
+def _trial_state(row: str, cell: dict[str, Any], found: Any) -> TrialState:
+    state = TrialState(row, cell["trial_key"], cell["seed"], cell["tasks"], "missing")
+    if found is None:
+        return state
+    tags, metrics = found.data.tags, found.data.metrics
+    seconds = metrics.get(schema.cost("seconds"), 0.0)
+    unit, hours = device_hours(seconds, tags)
+    return replace(
+        state,
+        state=tags[schema.STATUS],
+        reason=tags.get(schema.STATUS_REASON, ""),
+        seconds=seconds,
+        iterations=metrics.get(schema.cost("iterations"), 0.0),
+        unit=unit,
+        hours=hours,
+        host=tags.get(schema.HOST, ""),
+    )
+
+
+def _expect(trials: Sequence[TrialState], now: datetime | None = None) -> tuple[float, str | None]:
+    """Writes into trials what they have left, by the finished ones of their row, or of all; returns the sum, and when
+    it is done by as many at a time as train now."""
+    took = [trial for trial in trials if trial.state == schema.COMPLETE and trial.seconds > 0]
+    left = {t.trial_key: t for t in trials if t.state in (schema.RUNNING, schema.INTERRUPTED, "missing")}
+    if not took or not left:
+        return 0.0, None
+    for trial in left.values():
+        of_row = [one.seconds for one in took if one.row == trial.row and len(one.tasks) == len(trial.tasks)]
+        trial.seconds_left = max(0.0, median(of_row or [one.seconds for one in took]) - trial.seconds)
+    seconds = sum(trial.seconds_left for trial in left.values())
+    running = [trial.seconds_left for trial in left.values() if trial.state == schema.RUNNING]
+    if not running:
+        return seconds, None
+    # No sooner than the longest of those that train: it does not go faster for others having ended.
+    wall = max(seconds / len(running), *running)
+    end = (now or datetime.now().astimezone()) + timedelta(seconds=wall)
+    return seconds, end.isoformat(timespec="minutes")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from study import schema
 from trainables.errors import ConfigError
 from trainables.settings import Settings
 
@@ -62,3 +63,19 @@ def settled(
         raise ConfigError(f"--processes {processes}: a trial has batches of {smallest}; each process needs a sample")
     gpus = float(processes) if cuda else settings.gpus_per_trial
     return replace(settings, processes=processes, gpus_per_trial=gpus, measure_gpus=False)
+
+
+def held_tags(worker: Mapping[str, str]) -> dict[str, str]:
+    """How many processes train a trial, and the GPUs or cores that they hold, from what its worker says of itself."""
+    if "processes" not in worker:
+        return {}
+    gpus, processes = float(worker.get("gpus", 0)), int(worker["processes"])
+    held = gpus if gpus > 0 else processes * int(worker["threads"])
+    return {schema.PROCESSES: str(processes), schema.HELD: f"{held:g}"}
+
+
+def device_hours(seconds: float, tags: Mapping[str, str]) -> tuple[str, float]:
+    """What a recorded trial took: ``GPU-hours`` or ``core-hours``, and how many. One device, where the record is older
+    than the tag that says how many."""
+    unit = "GPU-hours" if tags.get(schema.DEVICE, "").startswith("cuda") else "core-hours"
+    return unit, seconds * float(tags.get(schema.HELD, 1.0)) / 3600.0

@@ -28,6 +28,7 @@ from study.migrate import migrate
 from study.parent import ParentRun
 from study.pictures import LOGGED_IMAGES, affinity_pictures
 from study.plan import Trial
+from study.resources import held_tags
 from study.store import exclusive, open_client, search
 from trainables.config import data_fingerprint
 from trainables.history import Point
@@ -318,6 +319,7 @@ class Tracker:
             schema.EXECUTOR: self.executor,
             schema.DEVICE: worker.get("device", "unknown"),
             schema.HOST: worker.get("host", "unknown"),
+            **held_tags(worker),
             schema.ATTEMPT: str(attempt),
             **trial.tags,
             "mlflow.parentRunId": self.parent,

@@ -53,6 +53,7 @@ class TrialTask:
         model: folder the trained network is left in (:mod:`trainables.saved_model`); ``None`` for none.
         processes: that train it together, each on its share of every batch and with ``cores`` of its own. Results are
             equal up to rounding.
+        gpus: that the trial holds, or the share of one; 0 where it trains on a CPU. For the records alone.
     """
 
     key: str
@@ -67,6 +68,7 @@ class TrialTask:
     model: str | None = None
     node_data: str | None = None
     processes: int = 1
+    gpus: float = 0.0
 
     def data(self, config: TrialConfig) -> Path:
         """The folder to open the data set in, on this node; brings it there if it is the node's own.
@@ -257,4 +259,5 @@ class Session:
             "pid": str(os.getpid()),
             "threads": str(torch.get_num_threads()),
             "processes": str(self.task.processes),
+            "gpus": f"{self.task.gpus:g}",
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -32,7 +33,19 @@ class Amount:
 
 @dataclass(frozen=True)
 class NodeState:
-    """A node. ``trials`` counts the trial workers on it; reused ones may be between two trials."""
+    """A node.
+
+    Attributes:
+        id: of Ray.
+        address: its IP.
+        head: whether it is the head.
+        cpus: that are taken of those it has.
+        gpus: likewise.
+        trials: trial workers on it; reused ones may be between two trials.
+        gpu_trials: of them, those that hold a GPU, or a share of one.
+        cpu_percent: how busy its processors are, 0 to 100; ``None`` where it does not tell yet.
+        gpu_percent: how busy its GPUs are, likewise, mean over them; ``None`` where none tells.
+    """
 
     id: str
     address: str
@@ -40,6 +53,15 @@ class NodeState:
     cpus: Amount
     gpus: Amount
     trials: int
+    gpu_trials: int = 0
+    cpu_percent: float | None = None
+    gpu_percent: float | None = None
+
+    @property
+    def trials_per_gpu(self) -> float | None:
+        """On each GPU that is taken, mean over them; ``None`` where none is."""
+        taken = math.ceil(self.gpus.used)
+        return self.gpu_trials / taken if taken else None
 
 
 @dataclass(frozen=True)
@@ -55,6 +77,7 @@ class ClusterState:
         trials: trial workers alive.
         pending: trial workers that wait for a free node, or for the autoscaler to start one.
         jobs: submitted ones, the newest first.
+        prometheus: URL at which Prometheus learns where the nodes' metrics are (``http_sd_configs``).
     """
 
     address: str
@@ -65,13 +88,17 @@ class ClusterState:
     trials: int
     pending: int
     jobs: list[Job]
+    prometheus: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data."""
-        return asdict(self)
+        plain = asdict(self)
+        for node, state in zip(plain["nodes"], self.nodes, strict=True):
+            node["trials_per_gpu"] = state.trials_per_gpu
+        return plain
 
     def print(self, console: Console) -> None:
-        """Totals, a line per node, a line per job."""
+        """Totals, a line per node, a line per job, and where there is more to see."""
         console.print(
             f"{self.address}: {len(self.nodes)} nodes{f' ({self.dead} gone)' if self.dead else ''}, CPUs {self.cpus}, "
             f"GPUs {self.gpus}, trial workers {self.trials} running and {self.pending} waiting",
@@ -79,14 +106,25 @@ class ClusterState:
             soft_wrap=True,
         )
         nodes = Table(title="nodes", title_justify="left")
-        for name in ("node", "CPUs taken", "GPUs taken", "trial workers"):
+        for name in ("node", "CPUs taken", "busy", "GPUs taken", "GPUs busy", "trial workers", "per GPU"):
             nodes.add_column(name, justify="left" if name == "node" else "right")
         for node in self.nodes:
             label = f"{node.address} {node.id[:8]}{' (head)' if node.head else ''}"
-            nodes.add_row(label, str(node.cpus), str(node.gpus), str(node.trials))
+            nodes.add_row(
+                label,
+                str(node.cpus),
+                _percent(node.cpu_percent),
+                str(node.gpus),
+                _percent(node.gpu_percent),
+                str(node.trials),
+                "" if node.trials_per_gpu is None else f"{node.trials_per_gpu:.3g}",
+            )
         console.print(nodes)
         if self.jobs:
             print_jobs(self.jobs, console)
+        console.print(f"Ray dashboard: {self.address}", highlight=False, soft_wrap=True)
+        if self.prometheus:
+            console.print(f"Prometheus:    {self.prometheus} (http_sd_configs)", highlight=False, soft_wrap=True)
 
 
 def print_jobs(jobs: list[Job], console: Console) -> None:
@@ -111,10 +149,13 @@ def cluster_state(client: JobClient) -> ClusterState:
     found = _rows(client.get(f"/api/v0/nodes?detail=1&limit={_LIMIT}"))
     actors = [
         actor
-        for actor in _rows(client.get(f"/api/v0/actors?limit={_LIMIT}"))
+        for actor in _rows(client.get(f"/api/v0/actors?detail=1&limit={_LIMIT}"))
         if str(actor["class_name"]).rpartition(".")[2] in TRIAL_ACTORS
     ]
-    running = Counter(actor["node_id"] for actor in actors if actor["state"] == "ALIVE")
+    there = [actor for actor in actors if actor["state"] == "ALIVE"]
+    running = Counter(actor["node_id"] for actor in there)
+    on_gpus = Counter(actor["node_id"] for actor in there if _holds_gpu(actor))
+    busy = {row["raylet"]["nodeId"]: row for row in _summary(client) if "nodeId" in (row.get("raylet") or {})}
     report = (client.get("/api/cluster_status").get("clusterStatus") or {}).get("loadMetricsReport") or {}
     usage = report.get("usageByNode") or {}
     alive = [node for node in found if node["state"] == "ALIVE"]
@@ -126,6 +167,9 @@ def cluster_state(client: JobClient) -> ClusterState:
             cpus=_amount(node, usage, "CPU"),
             gpus=_amount(node, usage, "GPU"),
             trials=running[node["node_id"]],
+            gpu_trials=on_gpus[node["node_id"]],
+            cpu_percent=busy.get(node["node_id"], {}).get("cpu"),
+            gpu_percent=_gpus_busy(busy.get(node["node_id"], {})),
         )
         for node in alive
     ]
@@ -138,7 +182,29 @@ def cluster_state(client: JobClient) -> ClusterState:
         trials=running.total(),
         pending=sum(actor["state"] in {"PENDING_CREATION", "DEPENDENCIES_UNREADY"} for actor in actors),
         jobs=client.jobs(),
+        prometheus=f"{client.address}/api/prometheus/sd",
     )
+
+
+def _summary(client: JobClient) -> list[dict[str, Any]]:
+    """What the nodes' agents measure; empty until they have."""
+    rows: list[dict[str, Any]] = client.get("/nodes?view=summary").get("summary") or []
+    return rows
+
+
+def _holds_gpu(actor: Mapping[str, Any]) -> bool:
+    # In a placement group the resource has the group's id behind its name.
+    held = actor.get("required_resources") or {}
+    return any(amount > 0 for name, amount in held.items() if name == "GPU" or name.startswith("GPU_group_"))
+
+
+def _gpus_busy(row: Mapping[str, Any]) -> float | None:
+    told = [gpu["utilizationGpu"] for gpu in row.get("gpus") or [] if gpu.get("utilizationGpu") is not None]
+    return sum(told) / len(told) if told else None
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{value:.0f} %"
 
 
 def _rows(data: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
-from study.executors.base import ExecutorSettings, Failure, OnEvent, Source, Verdict, share
+from study.executors.base import ExecutorSettings, Failure, OnEvent, Source, Verdict, gpus_of, share
 from trainables.errors import UserError, out_of_memory
 from trainables.session import Report, Session, TrialTask
 
@@ -149,7 +149,8 @@ class LocalExecutor:
             if index == len(workers):
                 workers.append(_Worker(self.settings))
             cores = share(self.settings, source.threads)
-            workers[index].give(replace(task, cores=cores, processes=self.settings.processes))
+            gpus = gpus_of(self.settings, task)
+            workers[index].give(replace(task, cores=cores, processes=self.settings.processes, gpus=gpus))
 
     @staticmethod
     def _receive(worker: _Worker) -> Any:

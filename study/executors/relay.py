@@ -164,8 +164,9 @@ class Feed(Searcher):
             return None if running and self._source.adaptive else str(Searcher.FINISHED)
         running.add(task.key)
         # Actors are reused by what they take: trials with the same share of a GPU follow one another in one of them.
-        given = replace(task, cores=self._cores, processes=self._processes)
-        return {"trial": asdict(given), "gpus": self._gpus(task), **self._fixed}
+        gpus = self._gpus(task)
+        given = replace(task, cores=self._cores, processes=self._processes, gpus=gpus)
+        return {"trial": asdict(given), "gpus": gpus, **self._fixed}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Nothing: the relay and the judge have told the driver."""

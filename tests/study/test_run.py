@@ -157,6 +157,9 @@ def test_plan_and_status_count_what_is_finished_and_left(done: tuple[Home, Any, 
     status = status_overview(done[0], "little", None)
     assert status.counts == {"complete": 10}
     assert status.state == "complete"
+    assert {trial.unit for trial in status.trials} == {"core-hours"}
+    assert status.hours["core-hours"] == pytest.approx(sum(trial.seconds for trial in status.trials) / 3600)
+    assert (status.seconds_left, status.expected_end) == (0.0, None)
     overview.print(console())
     status.print(console())
 

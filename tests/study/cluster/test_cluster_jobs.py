@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from study.cli import run
 from study.cluster.jobs import JobClient, checkout, is_job, runtime_environment
@@ -106,6 +108,51 @@ def test_a_wrong_token_is_told_from_a_wrong_address(dashboard: Any, tmp_path: Pa
 
 @pytest.mark.ray
 @pytest.mark.slow
+def test_state_shows_how_full_and_how_busy_the_gpus_are(token: Path, short_folder: Path, tmp_path: Path) -> None:
+    # Three trials of half a GPU each, as Tune places them, on two GPUs that are only counted.
+    script = tmp_path / "driver.py"
+    script.write_text(
+        "import sys, ray\n"
+        "from ray.util.placement_group import placement_group\n"
+        "from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy as Within\n"
+        "class TrialTrainable:\n"
+        "    def ready(self): return 1\n"
+        f"here = ray.init('local', num_cpus=4, num_gpus=2, include_dashboard=True,"
+        f" _temp_dir={str(short_folder / 'gpus')!r}, log_to_driver=False, logging_level='ERROR')\n"
+        "actors = []\n"
+        "for _ in range(3):\n"
+        "    group = placement_group([{'CPU': 1, 'GPU': 0.5}])\n"
+        "    ray.get(group.ready())\n"
+        "    how = dict(num_cpus=1, num_gpus=0.5, scheduling_strategy=Within(group))\n"
+        "    actors.append(ray.remote(TrialTrainable).options(**how).remote())\n"
+        "actors.append(ray.remote(TrialTrainable).options(num_cpus=1).remote())\n"
+        "ray.get([actor.ready.remote() for actor in actors])\n"
+        "print('http://' + here.dashboard_url, flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    driver = subprocess.Popen([sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert driver.stdout is not None
+    try:
+        url = driver.stdout.readline().strip()
+        state = state_once(
+            JobClient(url), lambda state: bool(state.gpus.used) and state.nodes[0].cpu_percent is not None
+        )
+        (node,) = state.nodes
+        assert (node.trials, node.gpu_trials, node.gpus) == (4, 3, Amount(1.5, 2))
+        assert node.trials_per_gpu == 1.5
+        assert node.cpu_percent is not None
+        assert 0 <= node.cpu_percent <= 100
+        text = io.StringIO()
+        state.print(Console(file=text, width=160))
+        assert f"Ray dashboard: {url}" in text.getvalue()
+        targets = JobClient(url).client._do_request("GET", state.prometheus.removeprefix(url)).json()
+        assert targets[0]["targets"]
+    finally:
+        driver.communicate("", timeout=60)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
 def test_state_counts_nodes_trials_and_what_they_take(dashboard: Any, tmp_path: Path) -> None:
     client = JobClient(dashboard.url)
     empty = state_once(client, lambda state: bool(state.nodes))
@@ -134,6 +181,7 @@ def test_state_counts_nodes_trials_and_what_they_take(dashboard: Any, tmp_path: 
         assert (busy.trials, busy.pending) == (2, 1)
         assert busy.nodes[0].trials == 2
         assert busy.cpus == Amount(2, 2)
+        assert (busy.nodes[0].gpu_trials, busy.nodes[0].trials_per_gpu) == (0, None)
         assert json.loads(json.dumps(busy.to_dict()))["nodes"][0]["cpus"] == {"used": 2.0, "total": 2.0}
     finally:
         driver.communicate("", timeout=30)
