@@ -117,6 +117,8 @@ def line_chart(title: str, lines: Sequence[Line], width: int = 290, height: int 
         kind = f"series c{line.place % COLOURS} d{line.place // COLOURS % DASHES}"
         band = _band(x, y, line) if np.isfinite(line.sd).any() else ""
         path = _path(x, y, line.x, line.mean)
+        if path and len(line.x) == 1:
+            path += "h-8"  # One evaluation, at the end: a line of its own length would not be seen.
         tip = f"<title>{escape(clean(line.label))}</title>"
         parts.append(f'<g class="{kind}" data-row="{line.place}">{tip}{band}<path class="line" d="{path}"/></g>')
     return "".join([*parts, "</svg>"])

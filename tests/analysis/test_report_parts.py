@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from analysis.records import Records
 from analysis.report import report_html
 from analysis.report.cost import hours_name
 from analysis.report.curves import thinned
-from analysis.report.plot import Axis, Dot, axis_for, nice_step, pareto
+from analysis.report.plot import Axis, Dot, Line, axis_for, line_chart, nice_step, pareto
 from analysis.report.verdicts import claims_section
 
 DOTS = st.lists(st.tuples(st.integers(1, 9), st.integers(-9, 9)), min_size=1, max_size=12)
@@ -96,3 +97,10 @@ def test_a_study_the_paper_says_nothing_of_has_no_claims(mixed_home: Path):
     records = Records.load(mixed_home, "toy")
     page = report_html(records, verdicts=claims(mixed_home, "cpu"))
     assert 'id="claims"' not in page
+
+
+def test_a_curve_of_one_point_is_seen():
+    one = np.array([4.0])
+    shown = line_chart("loss", [Line("gd", 0, one, np.array([0.5]), np.array([np.nan]))])
+    (path,) = re.findall(r'<path class="line" d="([^"]+)"', shown)
+    assert re.fullmatch(r"M[\d.]+ [\d.]+h-8", path)
