@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -57,3 +58,14 @@ def test_the_phases_add_up_to_the_step(output: tuple[str, dict[str, dict[str, li
             phases = step["phases"]
             assert isinstance(phases, dict)
             assert sum(phases.values()) == pytest.approx(step["seconds"])
+
+
+def test_the_bound_of_a_row_pass_is_told() -> None:
+    command = [sys.executable, "-m", "benchmarks.bound", "--backbone", "vit_pico", "--image-size", "32"]
+    done = subprocess.run(
+        [*command, "--batch", "2", "--rounds", "1"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=240
+    )
+    assert done.returncode == 0, done.stderr
+    share = re.search(r"one row pass takes \d+ ms, (\d+) % of it in products", done.stdout)
+    assert share
+    assert 0 < int(share[1]) <= 100
