@@ -1,8 +1,8 @@
 """A trial's first process and those that train it along: starting them, leading them, and noticing that one is gone.
 
 Ray Train's own groups of workers are no use here. Its trainer is a driver of its own, with its own checkpoints, reports
-and retries, which Tune 2.60 no longer takes for a trainable; under it a trial would not be one actor that is reused,
-told to stop at an evaluation, or taken up by another number of processes. What is left of it is a few actors in the
+and retries, and handing one to Tune is deprecated (2.60); under it a trial would not be one actor that is reused, told
+to stop at an evaluation, or taken up by another number of processes. What is left of it is a few actors in the
 trial's placement group and a process group between them, and that is what there is here.
 """
 

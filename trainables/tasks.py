@@ -78,7 +78,8 @@ class Task:
         name: of the task in its task set, as published tables are keyed.
         label: the label of the data set it is trained on.
         channels: of its decoder's output.
-        loss: prediction and target to a scalar.
+        loss: prediction and target to a scalar. A mean over all there is in the batch, or over what counts of it; the
+            latter divides by :func:`trainables.together.whole` of the count.
         metric: name of the one that Delta_m and searches rest on, as it stands in records (``l1``, ``rmse``, ...).
         make_metric: a fresh streaming metric.
         higher_is_better: the metric's direction.

@@ -256,6 +256,12 @@ def test_shares_are_the_whole(count: int, size: int) -> None:
     assert all(len(range(count)[Together(rank, size).part(count)]) for rank in range(size))
 
 
+def test_an_aggregator_of_whole_rows_is_refused_parts_of_them(tiny: dict[str, Any], data_root: Path) -> None:
+    pytest.importorskip("torchjd")
+    with pytest.raises(ConfigError, match=r"method.grad_space: 'torchjd:GradDrop' sees the gradients themselves"):
+        make(tiny, data_root, Together(0, 2), method={"name": "torchjd:GradDrop", "grad_space": "representation"})
+
+
 def test_what_cannot_be_shared_out_is_refused(tiny: dict[str, Any], data_root: Path) -> None:
     with pytest.raises(ConfigError, match=r"train.batch_size: 4 processes share a batch of 3"):
         make(tiny, data_root, Together(0, 4))

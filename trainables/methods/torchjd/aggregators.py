@@ -57,6 +57,11 @@ class TorchJDAggregator(GradientMethod):
         self._device = first.device
         self.aggregator: Any = _made(config, len(self.tasks), first.dtype, first.device)
         self._sees = sees(self.aggregator)
+        if self._sees != "gramian" and config.grad_space == "representation" and update.processes > 1:
+            raise ConfigError(
+                f"method.grad_space: '{config.name}' sees the gradients themselves, and of the representation each of "
+                f"{update.processes} processes has a part alone (allowed: shared)"
+            )
 
     def combine(self, rows: Rows, gramian: Array) -> tuple[list[Tensor], Array, SolverInfo]:
         """What the aggregator makes of the gradients."""
