@@ -49,13 +49,15 @@ def log_model(client: MlflowClient, run_id: str, folder: Path) -> None:
 def _make(made: Path, folder: Path, run_id: str) -> None:
     import mlflow.pyfunc
     from mlflow.models import Model, ModelSignature
-    from mlflow.types import Schema, TensorSpec
+    from mlflow.types import ColSpec, Schema, TensorSpec
 
     about = json.loads((folder / saved_model.NETWORK).read_text(encoding="utf-8"))
     example = np.load(folder / saved_model.EXAMPLE, allow_pickle=False)
     single = np.dtype(np.float32)
     predictions = saved_model.load(folder).predict(example)
-    outputs = [TensorSpec(single, (-1, *value.shape[1:]), task) for task, value in predictions.items()]
+    outputs: list[ColSpec | TensorSpec] = [
+        TensorSpec(single, (-1, *value.shape[1:]), task) for task, value in predictions.items()
+    ]
     mlflow.pyfunc.save_model(
         made,
         loader_module=_LOADER,

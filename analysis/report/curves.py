@@ -12,6 +12,8 @@ from study import schema
 
 _POINTS = 120
 """Of a line; more could not be seen."""
+_NUMBERS = 50_000
+"""Of the points of all lines of the page: about 2 MB with their bands. Lines get fewer each until it is kept."""
 
 
 def curves_section(records: Records) -> str:
@@ -19,13 +21,14 @@ def curves_section(records: Records) -> str:
     plan = records.plan
     recorded = set(records.metric_names)
     panels, drawn = [], set()
+    points = max(2, min(_POINTS, _NUMBERS // (2 * len(plan.tasks) * max(len(plan.rows), 1))))
     for task in plan.tasks:
         validation = "↑" if task.higher_is_better else "↓"
         for name, title in (
             (schema.train_loss(task.name), f"{task.name}: training loss ↓"),
             (schema.metric(schema.VAL, task.name, task.metric), f"{task.name}: validation {task.metric} {validation}"),
         ):
-            lines = row_lines(records, name) if name in recorded else []
+            lines = row_lines(records, name, points) if name in recorded else []
             if lines:
                 drawn |= {line.place for line in lines}
                 chart = line_chart(title.rstrip(" ↑↓"), lines)
@@ -45,8 +48,8 @@ def curves_section(records: Records) -> str:
     )
 
 
-def row_lines(records: Records, name: str) -> list[Line]:
-    """A metric over training, a line for every row that has it."""
+def row_lines(records: Records, name: str, points: int = _POINTS) -> list[Line]:
+    """A metric over training, a line of at most ``points`` for every row that has it."""
     curves = records.curves(name)
     lines = []
     for place, row in enumerate(records.plan.rows):
@@ -59,7 +62,7 @@ def row_lines(records: Records, name: str) -> list[Line]:
         ]
         series = over_seeds(seeds)
         if np.isfinite(series.mean).any():
-            keep = thinned(len(series.x), _POINTS)
+            keep = thinned(len(series.x), points)
             lines.append(Line(row.label, place, series.x[keep], series.mean[keep], series.sd[keep]))
     return lines
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 
 import numpy as np
@@ -167,3 +168,19 @@ def test_a_narrow_screen_does_not_scroll_sideways(page: Page):
         assert page.run("document.documentElement.scrollWidth") <= 390
     finally:
         page.call("Emulation.clearDeviceMetricsOverride")
+
+
+def test_printed_without_what_only_a_screen_can_use(page: Page, tmp_path: Path):
+    page.call("Emulation.setEmulatedMedia", media="print")
+    try:
+        shown = "[...document.querySelectorAll('{}')].filter(e => e.offsetHeight > 0).length"
+        for part in ("nav", "input.filter", "#film-play", "#mlflow"):
+            assert page.run(f"document.querySelector('{part}') !== null")
+            assert page.run(shown.format(part)) == 0, part
+        assert page.run(shown.format("#main-table tbody tr")) == 5
+        assert page.run("getComputedStyle(document.body).backgroundColor") in ("rgb(255, 255, 255)", "rgba(0, 0, 0, 0)")
+        paper = base64.b64decode(page.call("Page.printToPDF", printBackground=True)["data"])
+        assert paper.startswith(b"%PDF")
+        assert paper.count(b"/Type /Page\n") >= 2
+    finally:
+        page.call("Emulation.setEmulatedMedia", media="")

@@ -5,9 +5,11 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from synthetic_records import SyntheticStore, cell, costs, plan, row
 
 from analysis.claims import claims
 from analysis.listing import listing
@@ -104,3 +106,35 @@ def test_a_curve_of_one_point_is_seen():
     shown = line_chart("loss", [Line("gd", 0, one, np.array([0.5]), np.array([np.nan]))])
     (path,) = re.findall(r'<path class="line" d="([^"]+)"', shown)
     assert re.fullmatch(r"M[\d.]+ [\d.]+h-8", path)
+
+
+@pytest.mark.slow
+def test_a_page_of_many_rows_stays_under_5_mb(tmp_path, monkeypatch):
+    tasks = [{"name": f"task{n}", "metric": "l1", "higher_is_better": False, "short": f"T{n}"} for n in range(11)]
+    names = [task["name"] for task in tasks]
+    single = row("single", [cell(f"single-{name}", 0, [name]) for name in names], "Single task")
+    rows = [single, *(row(f"r{n}", [cell(f"r{n}-0", 0, names)]) for n in range(60))]
+    store = SyntheticStore(tmp_path)
+    store.study(plan(rows, tasks=tasks, seeds=[0]))
+    values = {f"{name}/l1": 0.5 for name in names}
+    for name in names:
+        store.trial(f"single-{name}", {f"{name}/l1": 0.6})
+    for n in range(60):
+        store.trial(f"r{n}-0", values, metrics=costs(10 + n, 2.0))
+    steps = np.arange(1, 401)
+
+    def curves(self, name):
+        """As 400 points of every row would be read."""
+        mine = self.trials[self.trials["row"] != "single"]
+        noise = np.random.default_rng(len(name)).uniform(size=(len(mine), len(steps)))
+        parts = [
+            mine.iloc[[n]].merge(pd.DataFrame({"step": steps, "value": noise[n]}), "cross") for n in range(len(mine))
+        ]
+        return pd.concat(parts)
+
+    monkeypatch.setattr(Records, "curves", curves)
+    recorded = [f"train/loss/{name}" for name in names] + [f"val/{name}/l1" for name in names]
+    monkeypatch.setattr(Records, "metric_names", recorded)
+    page = report_html(Records.load(tmp_path, "toy"))
+    assert page.count('class="line"') > 22 * 60
+    assert 1_000_000 < len(page.encode()) < 5_000_000
