@@ -150,7 +150,12 @@ def kept_up(server: Server, place: Path) -> Iterator[Records]:
     finally:
         done.set()
         keeper.join()
-        kill(place)
+        # A server that may end by itself takes its shared memory with it.
+        left = _processes(place)
+        process.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=20.0)
+        _each(left, signal.SIGKILL)
         process.wait()
 
 

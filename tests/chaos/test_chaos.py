@@ -9,15 +9,18 @@ import pytest
 
 from .faults import ALL, draw
 from .rounds import KINDS, Arena, Round, Tally, _damage, drawn
+from .servers import installed
 from .sweep import Result
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("seed", [103])
-def test_a_disturbed_sweep_ends_as_an_undisturbed_one(arena: Arena, seed: int) -> None:
+@pytest.mark.parametrize(("seed", "kind"), [(1001, None), (514, "postgres"), (602, "server")])
+def test_a_disturbed_sweep_ends_as_an_undisturbed_one(arena: Arena, seed: int, kind: str | None) -> None:
+    if kind == "postgres" and not installed():
+        pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
     tally = Tally()
-    arena.hold(drawn(seed), tally)
+    arena.hold(drawn(seed, kind), tally)
     assert tally.wrong == 0, tally.failures
     assert tally.faults > 0
 
