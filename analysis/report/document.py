@@ -7,6 +7,7 @@ from collections.abc import Iterable
 _PREAMBLE = r"""\documentclass{article}
 \usepackage[utf8]{inputenc}
 \usepackage[T1]{fontenc}
+\IfFileExists{lmodern.sty}{\usepackage{lmodern}}{} % outlines, where a small TeX has bitmaps alone
 \usepackage[a4paper,landscape,margin=15mm]{geometry}
 \usepackage{amsmath}
 \usepackage{booktabs}

@@ -14,7 +14,7 @@ from synthetic_records import SyntheticStore, baseline_row, cell, plan, row
 from analysis.audit import audit
 from analysis.records import Records
 from analysis.render import render
-from analysis.report import bibtex
+from analysis.report import bibtex, latex_document
 from analysis.tables import rows_table
 
 LATEX = next((path for name in ("pdflatex", "tectonic") if (path := shutil.which(name))), None)
@@ -22,13 +22,16 @@ LATEX = next((path for name in ("pdflatex", "tectonic") if (path := shutil.which
 pytestmark = pytest.mark.skipif(LATEX is None, reason="neither pdflatex nor tectonic on the PATH")
 
 
-def compile(body: str, folder: Path) -> None:
+def typeset(body: str, folder: Path) -> None:
     """A paper with ``body`` in it, and the packages that ``body`` says it needs."""
     said = "\n".join(line for line in body.splitlines() if line.startswith("%"))
     packages = "\n".join(re.findall(r"\\usepackage\{[\w,]+\}", said))
     (folder / "body.tex").write_text(body, encoding="utf-8")
-    paper = f"\\documentclass{{article}}\n{packages}\n\\begin{{document}}\n\\input{{body}}\n\\end{{document}}\n"
-    (folder / "paper.tex").write_text(paper, encoding="utf-8")
+    made(f"\\documentclass{{article}}\n{packages}\n\\begin{{document}}\n\\input{{body}}\n\\end{{document}}\n", folder)
+
+
+def made(document: str, folder: Path) -> None:
+    (folder / "paper.tex").write_text(document, encoding="utf-8")
     strict = ["-interaction=nonstopmode", "-halt-on-error"] if "pdflatex" in str(LATEX) else []
     done = subprocess.run([str(LATEX), *strict, "paper.tex"], cwd=folder, capture_output=True, timeout=200, check=False)
     output = done.stdout.decode(errors="replace")
@@ -38,7 +41,7 @@ def compile(body: str, folder: Path) -> None:
 
 
 def test_a_table_compiles(mixed_home: Path, tmp_path: Path) -> None:
-    compile(render(rows_table(Records.load(mixed_home, "toy")), "latex"), tmp_path)
+    typeset(render(rows_table(Records.load(mixed_home, "toy")), "latex"), tmp_path)
 
 
 def test_a_table_with_every_odd_character_compiles(store: SyntheticStore, tmp_path: Path) -> None:
@@ -46,12 +49,17 @@ def test_a_table_with_every_odd_character_compiles(store: SyntheticStore, tmp_pa
     store.study(plan([baseline_row(), row("a", [cell("a-0", 0)], label)], title="Title_with & <i># % ↑"))
     store.baseline()
     store.trial("a-0", {"depth/rmse": 2.0, "semseg/miou": 44.0})
-    compile(render(rows_table(Records.load(store.home, "toy")), "latex"), tmp_path)
+    typeset(render(rows_table(Records.load(store.home, "toy")), "latex"), tmp_path)
 
 
 def test_a_long_listing_compiles(tmp_path: Path) -> None:
     found: DataFrame = audit()
-    compile(render(found, "latex"), tmp_path)
+    typeset(render(found, "latex"), tmp_path)
+
+
+def test_the_document_of_a_report_compiles_as_it_is(mixed_home: Path, tmp_path: Path) -> None:
+    tables = [render(rows_table(Records.load(mixed_home, "toy")), "latex"), render(audit(), "latex")]
+    made(latex_document(tables), tmp_path)
 
 
 @pytest.mark.skipif(shutil.which("bibtex") is None, reason="no bibtex on the PATH")
