@@ -92,6 +92,14 @@ class Together:
         dist.broadcast_object_list(said, src=0, device=torch.device("cpu"))
         return said[0]  # type: ignore[return-value]
 
+    def agreed(self, flag: bool) -> bool:
+        """As :meth:`decided`, of a yes or no, at a fraction of its time."""
+        if self.alone:
+            return flag
+        said = torch.tensor([int(flag)])
+        dist.broadcast(said, src=0)
+        return bool(said.item())
+
     def gathered(self, value: Value) -> list[Value]:
         """Every process's ``value``, by rank; tensors in it are on the CPU."""
         if self.alone:

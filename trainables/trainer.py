@@ -172,7 +172,7 @@ class Trainer:
                 if iterations is not None and self.iteration - first >= iterations:
                     return
                 late = seconds is not None and self.iteration > first and time.monotonic() - started >= seconds
-                if self.together.decided(late):
+                if self.together.agreed(late):
                     return
                 self._iterate()
                 if self.progress >= 1.0:
