@@ -162,6 +162,11 @@ class Custody:
         for file in self._home.drivers.glob("*.lock"):
             if gone(self._home.drivers, file.stem) and not (self._home.spool / f"{file.stem}{SUFFIX}").exists():
                 file.unlink(missing_ok=True)
+        try:
+            # Of trials that are to be trained they would be taken anyway; of finished ones nobody asks.
+            self.leases.drop_stale()
+        except StoreError as error:
+            logger.warning("the leases of drivers that ended stay for now: %s", error)
         return done
 
     def _guard_leftover(self, operation: Operation, run_id: str) -> str:

@@ -130,7 +130,7 @@ class _Inspection:
             finished = {key: run.info.run_id for key, run in finished_runs(client).items()} if left else {}
 
             def guard(operation: Operation, run_id: str) -> str:
-                counting = finished.get(operation.body.get("key"), run_id) if operation.kind == END else run_id
+                counting = finished.get(str(operation.body.get("key", "")), run_id) if operation.kind == END else run_id
                 return "" if counting == run_id else TWICE
 
             for path in left:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ from typing import Any
 
 import psutil
 import pytest
+from ray import cloudpickle
 
 from study.executors import ExecutorSettings, Failure, Listed, LocalExecutor, TuneExecutor, Verdict, make_executor
 from study.executors.relay import Relay, reason_of
@@ -305,3 +307,23 @@ def test_on_ray_only_what_another_try_may_mend_is_tried_again(
         trainable.step()
     trainable.reset_config(plain)
     assert trainable.train()["report"].iteration == 1
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_ray_does_not_retry_a_trial_without_memory(tiny: dict[str, Any], data_root: Path, tmp_path: Path) -> None:
+    settings = dataclasses.replace(CHUNKS, workers=1, session=Greedy)
+    home = Home(tmp_path / "home")
+    home.require()
+    executor = TuneExecutor(settings, home)
+    tasks = make_tasks(tiny, data_root, tmp_path)[:1]
+    heard: list[Report | Failure] = []
+    here_alone = sys.modules[__name__]  # Ray's workers cannot import it.
+    cloudpickle.register_pickle_by_value(here_alone)
+    try:
+        executor.run(Listed(tasks), heard.append)
+    finally:
+        cloudpickle.unregister_pickle_by_value(here_alone)
+    assert [type(event) for event in heard] == [Report, Failure]
+    assert isinstance(heard[1], Failure)
+    assert heard[1].reason == "MemoryError: not enough memory: you tried to allocate 8 GiB"

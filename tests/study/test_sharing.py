@@ -223,6 +223,16 @@ def test_trials_that_begin_and_end_while_leases_and_records_are_away_count(
     assert {seen.name: seen.level for seen in inspect(home)}["leases"] == "ok"
 
 
+def test_leases_of_dead_drivers_are_given_back_by_the_next_one(tmp_path: Path) -> None:
+    home, planned = Home(tmp_path / "home"), plan()
+    dead = Tracker(home, planned.parent_run(), "test")
+    assert dead.claim(planned.trials[0].key) is Claim.OURS
+    dead.custody.leases.presence._file.close()
+    tracker = Tracker(home, planned.parent_run(), "test")
+    assert tracker.custody.leases.all() == []
+    tracker.close(schema.COMPLETE)
+
+
 def test_a_lease_that_could_not_be_given_back_is_given_back_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
