@@ -13,8 +13,7 @@ import pandas as pd
 from analysis.delta_m import delta_m
 from analysis.listing import listing
 from analysis.plan import Plan
-from analysis.records import _is_complete as is_complete
-from analysis.records import _number as number
+from analysis.records import is_complete, number
 from analysis.render import render
 from analysis.stats import Summary, summarize
 from analysis.subjects import ROW, RUN, STUDY, Directory, Subject
@@ -22,7 +21,7 @@ from study import schema
 from trainables.errors import ConfigError
 
 ABSENT = "(none)"
-DELTA_M = "test/delta_m"
+DELTA_M = schema.DELTA_M
 _COSTS = tuple(schema.cost(name) for name in ("iterations", "trunk_passes", "seconds"))
 _METRICS_COLUMNS = ("row", "metric", "a", "b", "difference", "low", "high", "n", "better")
 _CONFIG_COLUMNS = ("row", "field", "a", "b")
@@ -197,7 +196,7 @@ def _values(directory: Directory, subject: Subject) -> dict[int, dict[str, float
         for name, value in run.data.metrics.items():
             if name in _COSTS:
                 values[name] = values.get(name, 0.0) + value
-            elif name.startswith((f"{schema.TEST}/", f"{schema.VAL}/", schema.GROUP_COUNT)):
+            elif schema.decided(name) and name.startswith((f"{schema.TEST}/", f"{schema.VAL}/", schema.GROUP_COUNT)):
                 values[name] = number(value)
     for seed, values in found.items():
         if not whole[seed]:

@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.compare import difference, flat
-from analysis.records import MISSING
-from analysis.records import _is_complete as is_complete
-from analysis.records import _status as status_of
+from analysis.records import MISSING, is_complete, status_of
 from analysis.subjects import STUDY, Directory, Subject, Use
 from study import schema
 from trainables.errors import StoreError, UserError

@@ -104,8 +104,8 @@ class Records:
             if key in keys and _of_a_cell(run):
                 _check_schema(run)
                 by_key.setdefault(key, []).append(run)
-        chosen = {key: _choose(runs) for key, runs in by_key.items()}
-        complete = {key: run for key, run in chosen.items() if _is_complete(run)}
+        chosen = {key: choose_run(runs) for key, runs in by_key.items()}
+        complete = {key: run for key, run in chosen.items() if is_complete(run)}
         groups = _mean_groups(store, complete)
         trials = [
             {**_trial(row, cell, chosen.get(cell.trial_key)), schema.MEAN_GROUPS: groups.get(cell.trial_key, math.nan)}
@@ -161,8 +161,8 @@ class Records:
                 "contender": run.data.tags[schema.CONTENDER],
                 "search": run.data.tags.get(schema.OPTUNA_STUDY, ""),
                 "number": run.data.tags.get(schema.OPTUNA_NUMBER, run.info.run_id),
-                "status": _status(run),
-                **{name: _number(run.data.metrics.get(schema.cost(name), math.nan)) for name in _SEARCH_COSTS},
+                "status": status_of(run),
+                **{name: number(run.data.metrics.get(schema.cost(name), math.nan)) for name in _SEARCH_COSTS},
             }
             for run in self._store.runs(list(self._store.experiments().values()), schema.TRIAL_RUN)
             if schema.CONTENDER in run.data.tags
@@ -225,16 +225,17 @@ def _check_schema(run: Run) -> None:
         )
 
 
-def _is_complete(run: Run) -> bool:
+def is_complete(run: Run) -> bool:
+    """Whether a trial's run is whole, so that its numbers count."""
     return run.info.status == "FINISHED" and run.data.tags.get(schema.STATUS) == schema.COMPLETE
 
 
-def _choose(runs: list[Run]) -> Run:
+def choose_run(runs: list[Run]) -> Run:
     """The run a trial is read from: first the complete (earliest finished), then a diverged one, then the latest begun.
 
     Divergence comes before later attempts because the same trial would do the same again.
     """
-    complete = [run for run in runs if _is_complete(run)]
+    complete = [run for run in runs if is_complete(run)]
     if complete:
         return min(complete, key=lambda run: (run.info.end_time or math.inf, run.info.run_id))
     diverged = [run for run in runs if run.data.tags.get(schema.STATUS) == schema.DIVERGED]
@@ -268,10 +269,10 @@ def _mean_groups(store: Store, complete: Mapping[str, Run]) -> dict[str, float]:
     return means
 
 
-def _status(run: Run) -> str:
+def status_of(run: Run) -> str:
     """The status tag, unless it says running or complete and MLflow knows better."""
     tag = run.data.tags.get(schema.STATUS, schema.RUNNING)
-    if _is_complete(run) or tag not in (schema.COMPLETE, schema.RUNNING):
+    if is_complete(run) or tag not in (schema.COMPLETE, schema.RUNNING):
         return tag
     return {"FAILED": schema.FAILED, "KILLED": schema.INTERRUPTED}.get(run.info.status, schema.RUNNING)
 
@@ -291,11 +292,11 @@ def _trial(row: PlanRow, cell: PlanCell, run: Run | None) -> dict[str, Any]:
         "trial_key": cell.trial_key,
         "run_id": run.info.run_id if run else "",
         "experiment_id": run.info.experiment_id if run else "",
-        "status": _status(run) if run else MISSING,
+        "status": status_of(run) if run else MISSING,
         "tasks": cell.tasks,
         **{tag: tags.get(tag, "") for tag in _TAGS},
-        "groups": _number(numbers.get(schema.GROUP_COUNT, math.nan)),
-        **{name: _number(numbers.get(schema.cost(name), math.nan)) for name in schema.ALL_COSTS},
+        "groups": number(numbers.get(schema.GROUP_COUNT, math.nan)),
+        **{name: number(numbers.get(schema.cost(name), math.nan)) for name in schema.ALL_COSTS},
     }
 
 
@@ -304,11 +305,12 @@ def _metric_lines(row: PlanRow, cell: PlanCell, run: Run | None) -> Iterator[dic
         split, _, rest = name.partition("/")
         task, _, metric = rest.partition("/")
         if split in (schema.VAL, schema.TEST) and task in cell.tasks and metric:
-            numbers = (row.id, row.label, cell.seed, task, split, metric, _number(value))
+            numbers = (row.id, row.label, cell.seed, task, split, metric, number(value))
             yield dict(zip(_METRIC_COLUMNS, (*numbers, cell.trial_key, run.info.run_id), strict=True))  # type: ignore[union-attr]
 
 
-def _number(value: float) -> float:
+def number(value: float) -> float:
+    """A recorded value as it was: stores keep an infinity as the largest number there is."""
     return math.copysign(math.inf, value) if abs(value) >= _FLOAT_MAX else float(value)
 
 

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from analysis.plan import Plan, PlanRow, read_plan
-from analysis.records import _choose as choose_run
+from analysis.records import choose_run
 from analysis.store import Store
 from study import schema
 from trainables.errors import ConfigError, StoreError, unknown
