@@ -135,3 +135,14 @@ def test_there_has_to_be_a_home(tmp_path: Path) -> None:
 )
 def test_sizes_are_readable(count: int, text: str) -> None:
     assert size(count) == text
+
+
+def test_networks_whose_runs_never_came_go_unless_records_wait(home: Home) -> None:
+    left = write(home.model(KEYS["left"]) / "weights.safetensors").parent
+    journal = write(home.spool / "driver.jsonl")
+    assert "models" not in {each.kind for each in look(home).garbage}
+    journal.unlink()
+    (models,) = (each for each in look(home).garbage if each.kind == "models")
+    assert models.paths == (left,)
+    collect(home)
+    assert not left.exists()
