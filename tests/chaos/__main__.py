@@ -39,8 +39,10 @@ def main() -> int:
         f"repeated, {tally.different} results that differ, {tally.hung} runs that hang, {tally.odd} homes not sound"
     )
     for failure in tally.failures:
-        seed, kind = failure.split(",")[0].split()[1], failure.split(", ")[1].split(":")[0]
-        print(f"to repeat: python -m tests.chaos --seed {seed} --kind '{kind}' --rounds 1")
+        seed = failure.split(",")[0].split()[1]
+        # A round drawn with a kind is another one than that of its seed alone.
+        kind = f" --kind '{given.kind}'" if given.kind else ""
+        print(f"to repeat: python -m tests.chaos --seed {seed}{kind} --rounds 1")
     return 1 if tally.wrong else 0
 
 
