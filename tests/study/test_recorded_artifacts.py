@@ -174,6 +174,28 @@ def test_delivering_a_model_twice_is_delivering_it_once_and_losing_it_loses_no_r
     assert "has no model" in caplog.text
 
 
+def test_a_model_waits_for_a_store_that_is_away(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, client = trials(home)["GD | seed 0"], open_client(home)
+    there = Path(client.download_artifacts(run.info.run_id, schema.MODEL_FOLDER, str(tmp_path)))
+    (left,) = (path.parent for path in there.rglob(saved_model.NETWORK))
+    fresh = client.create_run(run.info.experiment_id).info.run_id
+    sink, whole = MlflowSink(client), client.log_artifacts
+
+    def away(*_: Any) -> None:
+        raise ConnectionError
+
+    monkeypatch.setattr(client, "log_artifacts", away)
+    with pytest.raises(ConnectionError):
+        sink.apply(fresh, "model", {"folder": str(left)}, None)
+    assert left.is_dir()
+    monkeypatch.setattr(client, "log_artifacts", whole)
+    for _ in range(2):
+        sink.apply(fresh, "model", {"folder": str(left)}, None)
+    assert not left.exists()
+    assert json.loads(client.get_run(fresh).data.tags[MODELS_TAG])[0]["run_id"] == fresh
+    client.delete_run(fresh)
+
+
 @pytest.mark.parametrize("name", [saved_model.WEIGHTS, saved_model.NETWORK])
 def test_a_damaged_model_is_refused_in_one_line(home: Home, tmp_path: Path, name: str) -> None:
     run = trials(home)["GD | seed 0"]
