@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Colormap, ListedColormap, Normalize, to_hex
+from matplotlib.colors import Colormap, ListedColormap, to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
 from analysis.figures import canvas
-from analysis.figures.series import Array, Grouping, by_backbone, draw_band, grouping
+from analysis.figures.grid import CurveGrid
+from analysis.figures.series import Array, Grouping, Series, by_backbone, draw_band, grouping
 from analysis.figures.shelf import Shelf, missing_notes, source_notes
 from analysis.plan import Plan, PlanRow
 from analysis.records import Records
@@ -106,35 +106,35 @@ def pair_grid(found: Sequence[Grouping], labels: Sequence[str], colours: Sequenc
     size = len(tasks)
     side = min(canvas.PAGE / size, 1.4)
     figure = canvas.new_figure(max(side * size + 0.6, 4.5), side * size * 0.95 + 1.2)
-    panels = figure.subplots(size, size, squeeze=False)
     last = found[tinted].affinity.mean[-1]
-    limit = symmetric_limit([last])
-    tint = ScalarMappable(Normalize(-limit, limit), _pale(canvas.SIGNED))
-    for target, name in enumerate(tasks):
-        shown = [(history, history.tasks.index(name)) for history in found if name in history.tasks]
-        height = 1.08 * symmetric_limit(
-            np.abs(history.affinity.mean[:, :, k]) + np.nan_to_num(history.affinity.sd[:, :, k]) for history, k in shown
-        )
-        for source, other in enumerate(tasks):
-            axes = panels[source, target]
-            axes.axhline(0.0, color=canvas.MUTED, linewidth=0.5)
-            for history, line_colour in zip(found, colours, strict=True):
-                if name in history.tasks and other in history.tasks:
-                    pair = history.affinity.pair(history.tasks.index(other), history.tasks.index(name))
-                    draw_band(axes, pair, line_colour).set_linewidth(0.9)
-            value = last[source, target]
-            axes.set_facecolor(tint.to_rgba(value) if np.isfinite(value) else "white")
-            axes.set_ylim(-height, height)
-            axes.set_xticks([])
-            axes.set_yticks([])
-        panels[0, target].set_title(f"{shorts[target]}\n±{canvas.number(height)}", fontsize=6.5)
-        panels[target, 0].set_ylabel(shorts[target], rotation=0, ha="right", va="center", fontsize=6.5)
-    bar = figure.colorbar(tint, ax=list(panels.flat), shrink=0.6, aspect=32, pad=0.01)
+    heights = np.array([1.08 * _reach(found, name) for name in tasks])
+    axes = figure.subplots()
+    ends = [history.affinity.x[place] for history in found for place in (0, -1)]
+    grid = CurveGrid(axes, shorts, heights, (float(min(ends)), float(max(ends))))
+    tint = grid.tint(last, _pale(canvas.SIGNED), symmetric_limit([last]))
+    for history, line_colour in zip(found, colours, strict=True):
+        grid.draw(_pairs(history, tasks), line_colour)
+    bar = figure.colorbar(tint, ax=axes, shrink=0.6, aspect=32, pad=0.01)
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: canvas.number(value)))
     bar.ax.grid(visible=False)
     bar.set_label("panel tint: affinity at the end" + (f", {canvas.text(labels[tinted])}" if len(found) > 1 else ""))
     canvas.legend_above(figure, [Line2D([], [], color=line_colour) for line_colour in colours], labels, 4)
     return figure
+
+
+def _reach(found: Sequence[Grouping], target: str) -> float:
+    """How far from 0 any curve or band of a target's column comes."""
+    shown = [(history.affinity, history.tasks.index(target)) for history in found if target in history.tasks]
+    return symmetric_limit(
+        np.abs(affinity.mean[:, :, k]) + np.nan_to_num(affinity.sd[:, :, k]) for affinity, k in shown
+    )
+
+
+def _pairs(history: Grouping, tasks: Sequence[str]) -> dict[tuple[int, int], Series]:
+    """The affinity of each pair that a history has, by the places of source and target in ``tasks``."""
+    own = {name: place for place, name in enumerate(history.tasks)}
+    known = [(place, own[name]) for place, name in enumerate(tasks) if name in own]
+    return {(i, k): history.affinity.pair(source, target) for i, source in known for k, target in known}
 
 
 def _read(history: Grouping) -> str:
