@@ -119,6 +119,7 @@ def all_known_errors() -> tuple[KnownError, ...]:
     )
 
 
+@cache
 def published_datasets(table: str) -> tuple[str, ...]:
     """The data sets a table covers. Raises ConfigError for an unknown table."""
     rows = _delta_m()
@@ -130,8 +131,9 @@ def step_seconds() -> pd.DataFrame:
     return _read("step_seconds.csv")
 
 
+@cache
 def _row(table: str, row: str, dataset: str | None) -> pd.Series:
-    """The one line of ``delta_m.csv``."""
+    """The one line of ``delta_m.csv``, not to be changed."""
     rows = _delta_m()
     rows = rows[rows["table"] == _choose("published table", table, rows["table"])]
     if dataset is None and rows["dataset"].nunique() > 1:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from urllib.request import url2pathname
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from study import schema
 from trainables.errors import StoreError
@@ -103,33 +105,39 @@ class Store:
             self._runs[wanted] = list({run.info.run_id: run for run in found}.values())
         return list(self._runs[wanted])
 
-    def metric_histories(self, run_ids: Sequence[str], name: str) -> pd.DataFrame:
-        """Every point of one metric of many runs, as :meth:`metric_history` gives those of one: ``run_id``, ``step``,
-        ``value``, by run and step. MLflow's client reads one run at a time; this asks its database."""
-        rows: list[tuple[Any, ...]] = []
+    def metric_histories(self, run_ids: Sequence[str], names: Collection[str]) -> dict[str, pd.DataFrame]:
+        """Every point of some metrics of many runs, by the metric's name, as :meth:`metric_history` gives those of one:
+        ``run_id``, ``step``, ``value``, by run and step. MLflow's client reads one run at a time; this asks its
+        database, which finds the points of a run together and so is asked for all names at once."""
+        wanted = list(dict.fromkeys(names))
         if self._served:
             with self._reading():
-                for run_id in run_ids:
-                    points = self._client.get_metric_history(run_id, name)
-                    rows += [(run_id, point.step, point.timestamp, point.value) for point in points]
+                rows = [
+                    (run, place, point.step, point.timestamp, point.value)
+                    for (run, run_id), (place, name) in itertools.product(enumerate(run_ids), enumerate(wanted))
+                    for point in self._client.get_metric_history(run_id, name)
+                ]
         else:
-            for start in range(0, len(run_ids), _AT_ONCE):
-                some = run_ids[start : start + _AT_ONCE]
-                named = {f"run{number}": run_id for number, run_id in enumerate(some)}
-                marks = ", ".join(f":{mark}" for mark in named)
-                query = (
-                    "SELECT run_uuid, step, timestamp, CASE WHEN is_nan THEN NULL ELSE value END FROM metrics "
-                    f"WHERE run_uuid IN ({marks}) AND key = :name"
-                )
-                rows += self._query(query, {**named, "name": name})
-        frame = pd.DataFrame(rows, columns=["run_id", "step", "timestamp", "value"])
-        frame = frame.astype({"step": "int64", "timestamp": "int64", "value": "float64"})
-        # Numbers sort and compare much faster than ids.
-        run, step = pd.factorize(frame["run_id"], sort=True)[0], frame["step"].to_numpy()
-        order = np.lexsort((frame["timestamp"].to_numpy(), step, run))
-        run, step = run[order], step[order]
-        last = np.append((run[1:] != run[:-1]) | (step[1:] != step[:-1]), [True])[: len(run)]
-        return frame.loc[order[last], ["run_id", "step", "value"]].reset_index(drop=True)
+            rows = [row for start in range(0, len(run_ids), _AT_ONCE) for row in self._points(run_ids, start, wanted)]
+        # Run and name by their places: numbers are read, sorted and compared much faster than ids.
+        points = np.array(rows, dtype=np.float64).reshape(-1, 5)
+        ids = pd.Series(run_ids, dtype="str")
+        by_id = np.argsort(np.argsort(np.array(run_ids, dtype=str)))
+        return {name: _histories(points[points[:, 1] == place], ids, by_id) for place, name in enumerate(wanted)}
+
+    def _points(self, run_ids: Sequence[str], start: int, names: Sequence[str]) -> list[tuple[Any, ...]]:
+        """Of the runs from ``start`` on: places of run and name, step, timestamp, value; ``None`` for NaN."""
+        runs = {f"run{place}": run_ids[place] for place in range(start, min(start + _AT_ONCE, len(run_ids)))}
+        metrics = {f"name{place}": name for place, name in enumerate(names)}
+        # The name is compared in a way that no index serves: the one that finds the points of a run is to be used.
+        place = " ".join(f"WHEN :name{place} THEN {place}" for place in range(len(names)))
+        query = (
+            f"WITH places(id, run) AS (VALUES {_places(runs)}) SELECT * FROM "
+            f"(SELECT run, CASE key {place} END AS name, step, timestamp, CASE WHEN is_nan THEN NULL ELSE value END "
+            "FROM places CROSS JOIN metrics "
+            "WHERE metrics.run_uuid = places.id) AS found WHERE name IS NOT NULL"
+        )
+        return self._query(query, {**runs, **metrics})
 
     def metric_history(self, run_id: str, name: str) -> list[Metric]:
         """Every point of one metric of one run, by step; of points logged twice for a step, the later one."""
@@ -242,3 +250,19 @@ def _inner(error: Exception) -> str:
 
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _places(parameters: Iterable[str]) -> str:
+    """Rows of a parameter whose name ends in its place, and that place."""
+    return ", ".join(f"(:{name}, {name.lstrip('abcdefghijklmnopqrstuvwxyz')})" for name in parameters)
+
+
+def _histories(points: NDArray[np.float64], ids: pd.Series, by_id: NDArray[np.int64]) -> pd.DataFrame:
+    """Of (N, 5) run, name, step, timestamp and value, the latest for each run and step, runs in the order of their
+    ids."""
+    run, step = points[:, 0].astype(np.int64), points[:, 2]
+    order = np.lexsort((points[:, 3], step, by_id[run]))
+    run, step, value = run[order], step[order], points[order, 4]
+    last = np.append((run[1:] != run[:-1]) | (step[1:] != step[:-1]), [True])[: len(run)]
+    found = {"run_id": ids.take(run[last]).to_numpy(), "step": step[last].astype(np.int64), "value": value[last]}
+    return pd.DataFrame(found).astype({"run_id": "str"})

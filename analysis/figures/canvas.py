@@ -16,6 +16,7 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -200,8 +201,10 @@ def save(figure: Figure, folder: Path, stem: str, title: str) -> list[Path]:
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     png, svg = io.BytesIO(), io.BytesIO()
-    figure.savefig(png, format="png", metadata={"Software": None, "Title": text(title)})
-    figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": "mtl-study", "Title": text(title)})
+    # Not by `savefig`, which draws everything once more before it draws.
+    FigureCanvasAgg(figure).print_png(png, metadata={"Software": None, "Title": text(title)})
+    described = {"Date": None, "Creator": "mtl-study", "Title": text(title)}
+    FigureCanvasSVG(figure).print_svg(svg, metadata=described)
     return [
         write_whole(folder / f"{stem}.png", png.getvalue(), "figure"),
         write_whole(folder / f"{stem}.svg", svg.getvalue(), "figure"),

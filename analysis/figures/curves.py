@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -35,6 +36,7 @@ def curves_figure(shelf: Shelf) -> Figure:
     recorded = set(records.metric_names)
     if not any(name in recorded for _, name, _ in wanted):
         raise shelf.empty("curve", [records])
+    curves = records.curves_of([name for _, name, _ in wanted if name in recorded])
     lines = -(-len(wanted) // _PANELS)
     legend_lines = -(-len(plan.rows) // 4)
     figure = canvas.new_figure(canvas.PAGE, 1.25 * lines + 0.14 * legend_lines + 1.0)
@@ -44,8 +46,8 @@ def curves_figure(shelf: Shelf) -> Figure:
         better = "higher" if task.higher_is_better else "lower"
         direction = "↑" if better == "higher" and not name.startswith(schema.TRAIN_LOSS) else "↓"
         axes.set_title(f"{canvas.shorten(task.name, 22)}\n{canvas.text(title)} {direction}", loc="left", fontsize=6.5)
-        if name in recorded:
-            shown = draw_rows(axes, records, name) | shown
+        if name in curves:
+            shown = draw_rows(axes, records, curves[name]) | shown
         else:
             canvas.say_missing(axes, "not recorded")
     for axes in panels[len(wanted) :]:
@@ -61,9 +63,9 @@ def curves_figure(shelf: Shelf) -> Figure:
     return figure
 
 
-def draw_rows(axes: Axes, records: Records, name: str) -> dict[str, Line2D]:
-    """One metric over training, a line and a band per row that has it; row id to line. The baseline is black."""
-    curves = records.curves(name)
+def draw_rows(axes: Axes, records: Records, curves: pd.DataFrame) -> dict[str, Line2D]:
+    """One metric over training, as :meth:`analysis.records.Records.curves` gives it, a line and a band per row that has
+    it; row id to line. The baseline is black."""
     by_row = dict(iter(curves.groupby("row", sort=False)))
     drawn: dict[str, Line2D] = {}
     others = [row.id for row in records.plan.rows if row.id != records.plan.baseline]

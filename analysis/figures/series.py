@@ -22,6 +22,9 @@ Array = NDArray[np.float64]
 BACKBONE_STUDIES = ("table2", "d1", "d2", "d3")
 """The studies of the paper's backbones on Taskonomy, ViT-L to ViT-T."""
 
+_ARRAYS = ("iteration", "affinity", "count", "together", "tasks")
+"""Of a grouping history, what is drawn."""
+
 
 @dataclass(frozen=True)
 class Series:
@@ -138,7 +141,7 @@ def grouping(records: Records, row_id: str) -> Grouping | None:
     done = records.trials[(records.trials["row"] == row_id) & (records.trials["status"] == schema.COMPLETE)]
     if row is None or done.empty:
         return None
-    histories = {key: _checked(key, records.history(key)) for key in done["trial_key"]}
+    histories = {key: _checked(key, records.history(key, _ARRAYS)) for key in done["trial_key"]}
     recorded = {tuple(str(task) for task in history["tasks"]) for history in histories.values()}
     if len(recorded) > 1:
         raise StoreError(f"row '{row_id}' of study '{records.plan.study}': its trials have different tasks")
@@ -181,8 +184,7 @@ def _share(history: Mapping[str, NDArray[Any]]) -> Array:
 
 
 def _checked(key: str, history: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
-    wanted = ("iteration", "affinity", "count", "together", "tasks")
-    absent = [name for name in wanted if name not in history]
+    absent = [name for name in _ARRAYS if name not in history]
     if absent:
         raise StoreError(f"trial {key}: its {schema.HISTORY_FILE} lacks {', '.join(absent)}")
     steps, tasks = history["iteration"].size, history["tasks"].size

@@ -56,7 +56,7 @@ def row_results(records: Records) -> dict[str, RowResult]:
     test = records.metrics[records.metrics["split"] == schema.TEST].merge(wanted, on=["task", "metric"])
     found = {
         (row, seed, task): float(value)
-        for row, seed, task, value in test[["row", "seed", "task", "value"]].itertuples(index=False, name=None)
+        for row, seed, task, value in zip(*(test[c].tolist() for c in ("row", "seed", "task", "value")), strict=True)
     }
     by_row = dict(iter(records.trials.groupby("row", sort=False)))
     empty = records.trials.iloc[:0]
@@ -72,7 +72,7 @@ def gain(values: Mapping[str, float], baseline: Mapping[str, float], plan: Plan)
 
 def _result(plan: Plan, row: PlanRow, trials: pd.DataFrame, found: Mapping[tuple[str, int, str], float]) -> RowResult:
     seeds: dict[int, dict[str, float]] = {cell.seed: {} for cell in row.cells}
-    statuses = dict(zip(trials["trial_key"], trials["status"], strict=True))
+    statuses = dict(zip(trials["trial_key"].tolist(), trials["status"].tolist(), strict=True))
     for cell in row.cells:
         status = statuses[cell.trial_key]
         for task in cell.tasks:

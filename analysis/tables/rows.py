@@ -35,7 +35,8 @@ def rows_table(records: Records) -> pd.DataFrame:
     plan = records.plan
     results = row_results(records)
     baseline = baseline_values(plan, results)
-    lines = [_line(plan, results, results[row.id], baseline) for row in plan.rows]
+    settings = settings_of(plan)
+    lines = [_line(plan, results, results[row.id], baseline, settings) for row in plan.rows]
     names = [entry["name"] for entry in c.columns_of(plan)]
     table = pd.DataFrame(
         lines, index=pd.Index([row.label for row in plan.rows], name="row", dtype="str"), columns=names
@@ -60,7 +61,13 @@ def baseline_values(plan: Plan, results: dict[str, RowResult]) -> dict[str, floa
     return {task.name: summarize(result.task_values(task.name)).mean for task in plan.tasks}
 
 
-def _line(plan: Plan, results: dict[str, RowResult], result: RowResult, baseline: dict[str, float]) -> dict[str, Any]:
+def _line(
+    plan: Plan,
+    results: dict[str, RowResult],
+    result: RowResult,
+    baseline: dict[str, float],
+    settings: dict[str, str],
+) -> dict[str, Any]:
     full = result.full_seeds(plan)
     line: dict[str, Any] = {
         column: summarize(result.task_values(task)).mean for task, column in c.task_columns(plan).items()
@@ -80,13 +87,12 @@ def _line(plan: Plan, results: dict[str, RowResult], result: RowResult, baseline
         same_seed = results[plan.baseline].full_seeds(plan)
         paired = (gain(values, same_seed[seed], plan) for seed, values in full.items() if seed in same_seed)
         line[c.DELTA_M_PAIRED] = summarize(paired).sd
-    return line | _published(plan, result.row)
+    return line | _published(plan, result.row, settings)
 
 
-def _published(plan: Plan, row: PlanRow) -> dict[str, float]:
+def _published(plan: Plan, row: PlanRow, settings: dict[str, str]) -> dict[str, float]:
     """The first place the row is printed at, and the first of each setting; columns without one are left out."""
     places, _ = places_of(plan, row)
-    settings = settings_of(plan)
     numbers: dict[str, float] = {}
     for place in places:
         for end in ("", suffix(settings[place.setting])):

@@ -278,7 +278,7 @@ def test_histories_of_many_runs_agree_with_those_of_one(store: SyntheticStore, m
     series = [(1, 3.0), (2, math.nan), (3, -math.inf), (3, 5.0)]
     runs = [store.trial(f"a-{n}", {}, metrics={"val/depth/rmse": [(s, v + n) for s, v in series]}) for n in range(5)]
     opened = Store(store.home)
-    found = opened.metric_histories(runs, "val/depth/rmse")
+    found = opened.metric_histories(runs, ["val/depth/rmse"])["val/depth/rmse"]
     for run in runs:
         one = [(point.step, point.value) for point in opened.metric_history(run, "val/depth/rmse")]
         many = found[found["run_id"] == run][["step", "value"]].itertuples(index=False, name=None)

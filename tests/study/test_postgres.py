@@ -84,7 +84,7 @@ def test_a_study_has_the_same_table_as_in_sqlite(
     name = schema.cost("iterations")
     for each in (store, alone):
         runs = each.runs(list(each.experiments().values()), schema.TRIAL_RUN)
-        histories = each.metric_histories([run.info.run_id for run in runs], name)
+        histories = each.metric_histories([run.info.run_id for run in runs], [name])[name]
         assert len(histories) == sum(len(each.metric_history(run.info.run_id, name)) for run in runs) > 0
         assert each.artifact(runs[0], schema.CONFIG_FILE).is_file()
     levels = {seen.name: seen.level for seen in inspect(there)}
