@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +19,6 @@ TINY: dict[str, Any] = {
     "record": {"eval_every": 3, "points": 3},
     "tasks": {"set": "taskonomy", "include": ["depth_zbuffer", "normal", "principal_curvature"]},
 }
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests first, those with most of them before the others: one that is begun last leaves the other
-    processes idle."""
-    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
-    items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.fixture(scope="session")
