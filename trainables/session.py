@@ -231,7 +231,6 @@ class Session:
     def save(self) -> bool:
         """Leave a checkpoint now; returns whether one was left. A store behind a URL that is away is no reason to stop
         training: the next checkpoint tries again."""
-        self._saved_at = time.monotonic()
         file = self._checkpoint
         if file is None:
             return False
@@ -246,6 +245,9 @@ class Session:
                 raise
             logger.warning("no checkpoint at iteration %d: %s", iteration, error)
             return False
+        finally:
+            # From its end: one that takes long must not be due again at once.
+            self._saved_at = time.monotonic()
         return True
 
     def _worker(self) -> dict[str, str]:
