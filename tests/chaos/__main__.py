@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from .rounds import KINDS, SLOW, Arena, Tally, drawn
+from .rounds import KINDS, SLOW, Arena, Tally, drawn, kinds
 
 
 def main() -> int:
@@ -17,6 +17,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the first round; the next one has the next seed")
     parser.add_argument("--rounds", type=int, default=10_000, help="at most so many")
     parser.add_argument("--kind", choices=sorted({*KINDS, *SLOW}), help="rounds of this kind only")
+    parser.add_argument("--outage", type=float, help="seconds that servers and databases stay away")
     parser.add_argument("--keep", type=Path, help="folder for the homes of rounds that fail")
     given = parser.parse_args()
     tally = Tally()
@@ -25,7 +26,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="chaos-", dir=memory if os.access(memory, os.W_OK) else None) as folder:
         arena = Arena(given.keep or Path(folder))
         for seed in range(given.seed, given.seed + given.rounds):
-            planned = drawn(seed, given.kind)
+            planned = drawn(seed, [given.kind] if given.kind else kinds())
+            if given.outage:
+                planned = planned.lasting(given.outage)
             before = len(tally.failures)
             arena.hold(planned, tally)
             verdict = "wrong" if len(tally.failures) > before else "right"
@@ -42,6 +45,7 @@ def main() -> int:
         seed = failure.split(",")[0].split()[1]
         # A round drawn with a kind is another one than that of its seed alone.
         kind = f" --kind '{given.kind}'" if given.kind else ""
+        kind += f" --outage {given.outage:g}" if given.outage else ""
         print(f"to repeat: python -m tests.chaos --seed {seed}{kind} --rounds 1")
     return 1 if tally.wrong else 0
 

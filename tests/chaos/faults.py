@@ -121,6 +121,8 @@ CLUSTER = {
 }
 ALL = {**POINTS, **STORE, **DISK, **PAIR, **SEARCH, **CLUSTER, **SERVER, **LEASES, **SEARCHED}
 LASTS = {"lock": 7.0, "lock leases": 3.0, "lock search": 7.0, "refuse": 4.0, "stall": 5.0, "stall server": 8.0}
+STORES = ("lock", "lock leases", "lock search", "refuse", "stall server")
+"""Acts that keep a store away for a while."""
 _DURING_SECONDS = 0.004
 
 

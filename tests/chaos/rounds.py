@@ -7,9 +7,9 @@ import random
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .faults import (
@@ -23,22 +23,23 @@ from .faults import (
     SEARCHED,
     SERVER,
     STORE,
+    STORES,
     Fault,
     Injector,
     draw,
     free_later,
 )
-from .servers import MlflowServer, PostgresServer, Records, Server, kept_up
+from .servers import DOWN_SECONDS, MlflowServer, PostgresServer, Records, Server, installed, kept_up
 from .sweep import SEARCHING, STUDY, Result, drive, result
 
 KINDS = ("kills", "kills", "kills", "checkpoints", "store", "store", "disk", "pair", "search")
 SLOW = ("ray", "server", "postgres", "postgres search")
-"""Drawn only where they are asked for: a cluster or server has to be started for each."""
+"""A cluster or server has to be started for each."""
 SEARCHES = ("search", "postgres search")
 TRIES = 4
 """Of undisturbed drivers at the end of a round; the first has to do, but for a failure they may take up again."""
 LIMIT = 240.0
-"""Seconds a driver may take before it is taken to hang."""
+"""Seconds a driver may take, outages aside, before it is taken to hang."""
 DISK_BYTES = "24m"
 HURT = Fault("the newest checkpoint", "damage", 1)
 
@@ -79,20 +80,41 @@ class Round:
         seed: that it was drawn from.
         kind: of :data:`KINDS` or :data:`SLOW`.
         runs: by run, its faults.
+        down: seconds between the end of a server and its next start.
     """
 
     seed: int
     kind: str
     runs: tuple[tuple[Fault, ...], ...]
+    down: float = DOWN_SECONDS
 
     def __str__(self) -> str:
-        return f"{self.kind}: " + "; ".join(" and ".join(map(str, run)) for run in self.runs)
+        down = f", {self.down:.0f} s without a server" if self.down != DOWN_SECONDS else ""
+        return f"{self.kind}: " + "; ".join(" and ".join(map(str, run)) for run in self.runs) + down
+
+    def lasting(self, seconds: float) -> Round:
+        """The round with stores that are away for so long."""
+        runs = [
+            [replace(fault, seconds=seconds) if fault.act in STORES else fault for fault in run] for run in self.runs
+        ]
+        return replace(self, runs=tuple(map(tuple, runs)), down=seconds)
+
+    @property
+    def limit(self) -> float:
+        """Seconds a driver may take before it is taken to hang."""
+        return LIMIT + max([self.down, *(fault.seconds for run in self.runs for fault in run)])
 
 
-def drawn(seed: int, kind: str | None = None) -> Round:
-    """The round of a seed."""
+def kinds() -> tuple[str, ...]:
+    """All that can be held on this machine, the quick ones more often."""
+    slow = [kind for kind in SLOW if installed() or not kind.startswith("postgres")]
+    return (*KINDS, *slow)
+
+
+def drawn(seed: int, kinds: Sequence[str] = KINDS) -> Round:
+    """The round of a seed, of one of the kinds."""
     chance = random.Random(seed)
-    kind = kind or chance.choice(KINDS)
+    kind = chance.choice(kinds) if len(kinds) > 1 else kinds[0]
     one = {
         "kills": POINTS,
         "checkpoints": {"a report": POINTS["a report"]},
@@ -148,7 +170,8 @@ class Arena:
             for attempt in range(TRIES):
                 records.ready()
                 calm_injector = Injector((), struck, home, records.tracking)
-                code = self._run(kind, "ray" if planned.kind == "ray" else "local", calm_injector, place)
+                executor = "ray" if planned.kind == "ray" else "local"
+                code = self._run(kind, executor, calm_injector, place, planned.limit)
                 if code is None:
                     problems.append("an undisturbed run hangs")
                 if code == 0:
@@ -168,7 +191,7 @@ class Arena:
             place = self.folder / f"calm-{kind}"
             home = place / "home"
             home.mkdir(parents=True)
-            code = self._run(kind, "local", Injector((), place, home), place)
+            code = self._run(kind, "local", Injector((), place, home), place, LIMIT)
             self._calm[kind] = result(kind, home)
             if code != 0 or self._calm[kind].odd or not self._calm[kind].cells:
                 raise RuntimeError(
@@ -195,11 +218,11 @@ class Arena:
         if planned.kind == "pair":
             others.append(self._start(kind, executor, Injector((), place / "struck", home), place, lease))
         timer = free_later(home, 12.0) if planned.kind == "disk" else None
-        code = self._run(kind, executor, injector, place, lease)
+        code = self._run(kind, executor, injector, place, planned.limit, lease)
         if code is None:
             problems.append(f"a run hangs after {', '.join(map(str, faults))}")
         for other in others:
-            if _ended(other) is None:
+            if _ended(other, planned.limit) is None:
                 problems.append("the other driver hangs")
         if timer is not None:
             timer.cancel()
@@ -214,8 +237,10 @@ class Arena:
         process.start()
         return process  # type: ignore[return-value]
 
-    def _run(self, kind: str, executor: str, injector: Injector, place: Path, lease: float = 60.0) -> int | None:
-        return _ended(self._start(kind, executor, injector, place, lease))
+    def _run(
+        self, kind: str, executor: str, injector: Injector, place: Path, limit: float, lease: float = 60.0
+    ) -> int | None:
+        return _ended(self._start(kind, executor, injector, place, lease), limit)
 
     @staticmethod
     def _judge(calm: Result, found: Result, tally: Tally, problems: list[str]) -> None:
@@ -241,8 +266,8 @@ class Arena:
             problems += found.odd
 
 
-def _ended(process: multiprocessing.Process) -> int | None:
-    process.join(LIMIT)
+def _ended(process: multiprocessing.Process, limit: float) -> int | None:
+    process.join(limit)
     if process.exitcode is None:
         process.kill()
         process.join()
@@ -272,7 +297,7 @@ def _records(planned: Round, home: Path) -> Iterator[Records]:
     # Not in memory: another user runs PostgreSQL, and may not look into the folder of the homes.
     with tempfile.TemporaryDirectory(prefix="chaos-server-", ignore_cleanup_errors=True) as folder:
         server: Server = (MlflowServer if planned.kind == "server" else PostgresServer)(Path(folder))
-        with kept_up(server, home.parent) as records:
+        with kept_up(server, home.parent, planned.down) as records:
             yield records
 
 

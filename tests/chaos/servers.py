@@ -129,14 +129,14 @@ def installed() -> bool:
 
 
 @contextmanager
-def kept_up(server: Server, place: Path) -> Iterator[Records]:
-    """Start a server, and again whenever it ends; its process's id is in ``place``."""
+def kept_up(server: Server, place: Path, down: float = DOWN_SECONDS) -> Iterator[Records]:
+    """Start a server, and again ``down`` seconds after it ends; its process's id is in ``place``."""
     done, process = threading.Event(), _started(server, place)
 
     def keep() -> None:
         nonlocal process
         while not done.wait(0.1):
-            if process.poll() is not None and not done.wait(DOWN_SECONDS):
+            if process.poll() is not None and not done.wait(down):
                 process = _started(server, place)
 
     def ready() -> None:

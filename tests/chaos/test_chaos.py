@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .faults import ALL, draw
+from .faults import ALL, Fault, draw
 from .rounds import KINDS, Arena, Round, Tally, _damage, drawn
 from .servers import installed
 from .sweep import Result
@@ -20,7 +20,7 @@ def test_a_disturbed_sweep_ends_as_an_undisturbed_one(arena: Arena, seed: int, k
     if kind == "postgres" and not installed():
         pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
     tally = Tally()
-    arena.hold(drawn(seed, kind), tally)
+    arena.hold(drawn(seed, [kind] if kind else KINDS), tally)
     assert tally.wrong == 0, tally.failures
     assert tally.faults > 0
 
@@ -55,6 +55,14 @@ def test_what_is_lost_repeated_or_different_is_counted(
     Arena._judge(Result({"a": [1], "b": [2]}), found, tally, problems)
     assert (tally.lost, tally.repeated, tally.different, tally.odd) == (lost, repeated, different, odd)
     assert bool(problems) == bool(tally.wrong)
+
+
+def test_a_store_may_be_away_for_longer() -> None:
+    planned = Round(0, "store", ((Fault("the store", "lock", 3, 7.0), Fault("a report", "kill", 2)),))
+    longer = planned.lasting(90.0)
+    assert [fault.seconds for fault in longer.runs[0]] == [90.0, 0.0]
+    assert longer.limit > planned.limit > 90.0
+    assert str(longer).endswith("90 s without a server")
 
 
 def test_damage_changes_a_checkpoint(tmp_path: Path) -> None:
