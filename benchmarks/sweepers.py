@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
+import math
 import multiprocessing
 import os
 import resource
@@ -41,6 +43,16 @@ baseline: gd
 rows:
   - {{id: gd, label: GD, set: {{method: gd}}}}
   - {{id: lr, label: "lr={{optim.lr}}", set: {{method: gd}}, axes: {{optim.lr: {rates}}}}}
+"""
+
+_GRID = """
+id: grid
+title: Cells that all differ
+profile: smoke
+baseline: gd
+rows:
+  - {{id: gd, label: GD, set: {{method: gd}}}}
+  - {{id: graddrop, label: "{{optim.lr}}, {{method.leak}}", set: {{method: graddrop}}, axes: {axes}}}
 """
 
 
@@ -101,6 +113,17 @@ def plan_of(load: Load) -> Plan:
     spec = parse_spec(_SPEC.format(iterations=load.iterations, rates=rates), "sweep.yaml")
     plan = make_plan(spec if more else spec.model_copy(update={"rows": spec.rows[:1]}), None, seeds)
     return plan
+
+
+def grid_of(cells: int) -> Plan:
+    """A plan of at least so many cells that all differ, one trial each."""
+    side = math.isqrt(max(cells - 2, 0)) + 1
+    axes = {
+        "optim.lr": [round(1e-5 + 1e-7 * index, 9) for index in range(side)],
+        "method.leak": [round(index / side, 6) for index in range(side)],
+    }
+    spec = parse_spec(_GRID.format(axes=json.dumps(axes)), "grid.yaml")
+    return make_plan(spec, None, 1)
 
 
 def tasks_for(load: Load, folder: Path) -> list[TrialTask]:
@@ -193,6 +216,7 @@ def optuna_joblib(load: Load, folder: Path) -> list[Ended]:
     import joblib
     import mlflow
     import optuna
+    from joblib.externals.loky import get_reusable_executor
 
     store = f"sqlite:///{folder / 'stock.db'}"
     mlflow.set_tracking_uri(store)
@@ -203,6 +227,8 @@ def optuna_joblib(load: Load, folder: Path) -> list[Ended]:
     parts = [tasks[index :: load.slots] for index in range(load.slots)]
     parallel = joblib.Parallel(n_jobs=load.slots)
     done = parallel(joblib.delayed(_optuna_part)(load, part, storage, store) for part in parts)
+    # The workers are kept for a next call, and a process that multiprocessing started waits for them at its end.
+    get_reusable_executor().shutdown(wait=True)
     return sorted((one for part in done for one in part), key=lambda one: one.at)
 
 

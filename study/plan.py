@@ -12,7 +12,7 @@ from search_spaces import apply, axes_from, grid
 from study import schema
 from study.parent import ParentRun
 from study.spec import Row, StudySpec, profile
-from trainables.config import TrialConfig, data_set_of, load_trial, replicate_keys, tasks_of
+from trainables.config import TrialConfig, TrialReader, data_set_of, tasks_of
 from trainables.errors import ConfigError, unknown
 from trainables.presets import merge, set_path
 
@@ -160,11 +160,8 @@ def make_plan(
     base = merge(merge(chosen.set, spec.base), own.set if own else {})
     if overrides and "seed" in overrides:
         raise ConfigError("seed: replicates are chosen by --seeds N, not by --set")
-    rows = [
-        row
-        for index, entry in enumerate(spec.rows)
-        for row in _expand(entry, base, range(count), overrides or {}, f"rows.{index}", spec.published)
-    ]
+    expansion = _Expansion(base, range(count), overrides or {}, spec.published)
+    rows = [row for index, entry in enumerate(spec.rows) for row in expansion.rows(entry, f"rows.{index}")]
     ids = [row.id for row in rows]
     if len(set(ids)) < len(ids):
         twice = next(row_id for row_id in ids if ids.count(row_id) > 1)
@@ -174,47 +171,58 @@ def make_plan(
     return Plan(spec, name, tuple(range(count)), tuple(rows))
 
 
-def _expand(
-    row: Row, base: Mapping[str, Any], seeds: Sequence[int], overrides: Mapping[str, Any], where: str, table: str
-) -> Iterable[PlannedRow]:
-    fields = merge(base, row.set)
-    for point in grid(axes_from(row.axes, where)):
-        plain = apply(apply(fields, point), overrides)
-        suffix = "".join(f"_{_slug(value)}" for value in point.values())
-        label = _fill(row.label, point, f"{where}.label")
-        published = tuple(
-            {"table": p.table or table, "row": _fill(p.row, point, f"{where}.published.row")}
-            for p in row.published
-            # A study that takes its rows from another's need not have a published table.
-            if p.table or table
-        )
-        config = load_trial(plain, f"row '{row.id}'") if not row.per_task else None
-        configs = [config] if config else _per_task(plain, f"row '{row.id}'")
-        replicates = [_replicates(c, seeds, label, row.per_task) for c in configs]
-        trials = tuple(trial for same_seed in zip(*replicates, strict=True) for trial in same_seed)
-        yield PlannedRow(row.id + suffix, label, point, published, trials)
+class _Expansion:
+    """Rows of a spec made into those of its plan.
 
+    Args:
+        base: fields of every row.
+        seeds: of the replicates.
+        overrides: see :func:`make_plan`.
+        table: the published one of rows that name none.
+    """
 
-def _per_task(plain: Mapping[str, Any], where: str) -> list[TrialConfig]:
-    # The task names come from a config that validates with any method; the row's own method may take one task only.
-    names = [task.name for task in tasks_of(load_trial({**plain, "method": "gd"}, where))]
-    return [load_trial(set_path(plain, "tasks.include", [name]), where) for name in names]
+    def __init__(self, base: Mapping[str, Any], seeds: Sequence[int], overrides: Mapping[str, Any], table: str) -> None:
+        self._base, self._seeds, self._overrides, self._table = base, seeds, overrides, table
+        self._reader = TrialReader()
 
+    def rows(self, row: Row, where: str) -> Iterable[PlannedRow]:
+        """One for each combination of the row's axes."""
+        fields = merge(self._base, row.set)
+        name = f"row '{row.id}'"
+        for point in grid(axes_from(row.axes, where)):
+            plain = apply(apply(fields, point), self._overrides)
+            suffix = "".join(f"_{_slug(value)}" for value in point.values())
+            label = _fill(row.label, point, f"{where}.label")
+            published = tuple(
+                {"table": p.table or self._table, "row": _fill(p.row, point, f"{where}.published.row")}
+                for p in row.published
+                # A study that takes its rows from another's need not have a published table.
+                if p.table or self._table
+            )
+            configs = self._per_task(plain, name) if row.per_task else [self._reader.load(plain, name)]
+            replicates = [self._replicates(config, label, row.per_task) for config in configs]
+            trials = tuple(trial for same_seed in zip(*replicates, strict=True) for trial in same_seed)
+            yield PlannedRow(row.id + suffix, label, point, published, trials)
 
-def _replicates(config: TrialConfig, seeds: Sequence[int], label: str, per_task: bool) -> list[Trial]:
-    tasks = tuple(task.name for task in tasks_of(config))
-    cell, keys = replicate_keys(config, seeds)
-    parts = [label, *tasks] if per_task else [label]
-    return [
-        Trial(key, cell, config.with_seed(seed), tasks, " | ".join([*parts, f"seed {seed}"]))
-        for seed, key in zip(seeds, keys, strict=True)
-    ]
+    def _per_task(self, plain: Mapping[str, Any], where: str) -> list[TrialConfig]:
+        # The task names come from a config that validates with any method; the row's own method may take one task only.
+        names = [task.name for task in self._reader.tasks(self._reader.load({**plain, "method": "gd"}, where))]
+        return [self._reader.load(set_path(plain, "tasks.include", [name]), where) for name in names]
+
+    def _replicates(self, config: TrialConfig, label: str, per_task: bool) -> list[Trial]:
+        tasks = tuple(task.name for task in self._reader.tasks(config))
+        cell, keys = self._reader.keys(config, self._seeds)
+        parts = [label, *tasks] if per_task else [label]
+        return [
+            Trial(key, cell, config.with_seed(seed), tasks, " | ".join([*parts, f"seed {seed}"]))
+            for seed, key in zip(self._seeds, keys, strict=True)
+        ]
 
 
 def make_trial(config: TrialConfig, label: str, tags: Mapping[str, str] | None = None) -> Trial:
     """A trial of ``config``, its keys computed."""
     tasks = tuple(task.name for task in tasks_of(config))
-    cell, (key,) = replicate_keys(config, [config.seed])
+    cell, (key,) = TrialReader().keys(config, [config.seed])
     return Trial(key, cell, config, tasks, label, tags or {})
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator
+from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, field_validator
 
 from trainables.data import DATA_SETS
 from trainables.data.base import DataConfig, DataSet
@@ -23,7 +23,7 @@ from trainables.models.config import check as check_model
 from trainables.models.weights import AbsentWeightsError, weights_fingerprint
 from trainables.presets import expand_preset
 from trainables.registry import Registry
-from trainables.settings import Settings, component
+from trainables.settings import Settings, component, to_json
 from trainables.task_sets import TASK_SETS, TasksConfig, make_tasks
 from trainables.tasks import Task
 
@@ -143,6 +143,74 @@ class TrialConfig(Settings):
         return self.model_copy(update={"seed": seed})
 
 
+class TrialReader:
+    """Validates trial configs, and computes their keys, that share most of their parts, as those of a plan do: every
+    distinct part is validated, checked and hashed once.
+
+    It keeps what it has read, the fingerprints of files included: one reader is for one plan.
+    """
+
+    def __init__(self) -> None:
+        self._last: dict[str, tuple[Any, Any]] = {}
+        self._parts: dict[tuple[str, str], Any] = {}
+        # Parts are known by identity, which equal ones of a reader share: 0.0 equals -0.0, and has another key.
+        self._facts: dict[tuple[Any, ...], tuple[tuple[Any, ...], Any]] = {}
+
+    def load(self, value: Mapping[str, Any], where: str = "") -> TrialConfig:
+        """Validate a trial config given as plain data, across its parts too; see :func:`load_trial`."""
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{where or 'config'}: a mapping of fields is wanted, got {value!r}")
+        try:
+            config = self._read(expand_preset(value))
+            parts = (config.data, config.tasks, config.model, config.method)
+            self._once(check, config, *parts, config.train.batch_size)
+        except ConfigError as error:
+            raise ConfigError(f"{where}: {error}" if where else str(error)) from None
+        return config
+
+    def tasks(self, config: TrialConfig) -> tuple[Task, ...]:
+        """:func:`tasks_of`."""
+        tasks: tuple[Task, ...] = self._once(tasks_of, config, config.tasks, config.data)
+        return tasks
+
+    def keys(self, config: TrialConfig, seeds: Iterable[int]) -> tuple[str, list[str]]:
+        """The cell key of ``config``, and the trial key of its replicate under each of ``seeds``."""
+        parts = {field: getattr(config, field) for field in ("data", "method", "model", "optim", "tasks", "train")}
+        fields = {field: self._once(_text_of, config, part, of=field) for field, part in parts.items()}
+        fields = {field: text for field, text in fields.items() if text}
+        around: dict[str, str] = self._once(_around, config, config.data, config.tasks, config.model, config.method)
+
+        def key(seed: Mapping[str, str]) -> str:
+            return hashlib.sha256(_object({**around, "config": _object({**fields, **seed})}).encode()).hexdigest()
+
+        return key({}), [key({"seed": _json(seed)}) for seed in seeds]
+
+    def _read(self, value: Mapping[str, Any]) -> TrialConfig:
+        try:
+            return TrialConfig.model_validate({field: self._part(field, given) for field, given in value.items()})
+        except (ConfigError, ValidationError):
+            # Of several mistakes, the first in the order of the fields is the one to give.
+            return TrialConfig.parse(value)
+
+    def _part(self, field: str, given: Any) -> Any:
+        """One field validated; cells of a grid share those they do not vary, down to the same mapping."""
+        last, part = self._last.get(field, (self, None))
+        if last is given:
+            return part
+        name = (field, to_json({field: given}))
+        if name not in self._parts:
+            self._parts[name] = getattr(TrialConfig.parse({field: given}), field)
+        self._last[field] = (given, self._parts[name])
+        return self._parts[name]
+
+    def _once(self, function: Callable[..., Any], config: TrialConfig, *parts: Any, of: str = "") -> Any:
+        """``function(config)``, which reads no more of it than ``parts``; ``of`` is its second argument, if any."""
+        name = (function, of, *map(id, parts))
+        if name not in self._facts:
+            self._facts[name] = parts, function(config, of) if of else function(config)
+        return self._facts[name][1]
+
+
 def load_trial(value: Mapping[str, Any], where: str = "") -> TrialConfig:
     """Validate a trial config given as plain data, across its parts too.
 
@@ -151,14 +219,7 @@ def load_trial(value: Mapping[str, Any], where: str = "") -> TrialConfig:
     Raises:
         ConfigError: one line with the field's path and what is allowed.
     """
-    if not isinstance(value, Mapping):
-        raise ConfigError(f"{where or 'config'}: a mapping of fields is wanted, got {value!r}")
-    try:
-        config = TrialConfig.parse(expand_preset(value))
-        check(config)
-    except ConfigError as error:
-        raise ConfigError(f"{where}: {error}" if where else str(error)) from None
-    return config
+    return TrialReader().load(value, where)
 
 
 def check(config: TrialConfig) -> None:
@@ -216,50 +277,55 @@ def _stamps(config: TrialConfig) -> dict[str, Any]:
     return {path: stamp for path, stamp in stamps.items() if stamp}
 
 
-def _parts(config: TrialConfig) -> dict[str, Any]:
-    """What decides the results of a cell; a trial's seed comes into ``config`` on top."""
-    fields = config.canonical()
-    fields.pop("record", None)
-    fields.pop("loading", None)
-    fields.pop("seed", None)
-    fields["data"] = data_set_of(config).identity(config.data)
+def _weights(config: TrialConfig) -> str | None:
     try:
-        weights = weights_fingerprint(config.model)
+        return weights_fingerprint(config.model)
     except AbsentWeightsError:
         # Planned where they are not: as with data that is not there, the trials have keys of their own.
-        weights = None
-    if weights is not None:
+        return None
+
+
+def _text_of(config: TrialConfig, field: str) -> str:
+    """What a field contributes to the key of a cell, as JSON; empty where it is as by default."""
+    if field == "data":
+        return _json(data_set_of(config).identity(config.data))
+    value = getattr(config, field)
+    fields = value.canonical()
+    if not fields and value == TrialConfig.model_fields[field].default:
+        return ""
+    if field == "model" and _weights(config) is not None:
         # The weights themselves count, not where this machine keeps them.
-        fields.get("model", {}).pop("pretrained", None)
-    parts = {
-        "config": fields,
+        fields.pop("pretrained", None)
+    return _json(fields)
+
+
+def _around(config: TrialConfig) -> dict[str, str]:
+    """What decides the results of a cell beside its config, as JSON."""
+    parts: dict[str, Any] = {
         "data": data_fingerprint(config),
-        "weights": weights,
+        "weights": _weights(config),
         "result_version": RESULT_VERSION,
     }
     if stamps := _stamps(config):
         parts["components"] = stamps
-    return parts
+    return {name: _json(value) for name, value in parts.items()}
 
 
-def _digest(parts: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def _object(fields: Mapping[str, str]) -> str:
+    """The JSON of a mapping from that of its values, as :func:`_json` would write it."""
+    return "{" + ",".join(f'"{name}":{fields[name]}' for name in sorted(fields)) + "}"
 
 
 def trial_key(config: TrialConfig) -> str:
     """SHA-256 (hex) of everything that decides the trial's results: config without ``record`` and
     ``loading``, data, weights, result version."""
-    return replicate_keys(config, [config.seed])[1][0]
+    return TrialReader().keys(config, [config.seed])[1][0]
 
 
 def cell_key(config: TrialConfig) -> str:
     """The same without the seed: replicates share it."""
-    return _digest(_parts(config))
-
-
-def replicate_keys(config: TrialConfig, seeds: Iterable[int]) -> tuple[str, list[str]]:
-    """The cell key of ``config``, and the trial key of its replicate under each of ``seeds``; what they share is read
-    once."""
-    parts = _parts(config)
-    cell = _digest(parts)
-    return cell, [_digest({**parts, "config": {**parts["config"], "seed": seed}}) for seed in seeds]
+    return TrialReader().keys(config, [])[0]

@@ -29,7 +29,7 @@ the width axis to Taskonomy only."""
 
 def expand_preset(value: Mapping[str, Any]) -> dict[str, Any]:
     """``value`` without its ``preset``, the preset's fields filled in where ``value`` gives none."""
-    config: dict[str, Any] = deepcopy(dict(value))
+    config = dict(value)
     if "preset" not in config:
         return config
     name = config.pop("preset")

@@ -37,7 +37,7 @@ class Settings(BaseModel):
         """Validate plain data (as YAML or JSON gives it); raises :class:`ConfigError` with one line naming the
         field."""
         try:
-            return cls.model_validate_json(_to_json(value, where))
+            return cls.model_validate_json(to_json(value, where))
         except ValidationError as error:
             raise ConfigError(describe(error, cls, where)) from None
 
@@ -149,11 +149,19 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _to_json(value: Any, where: str) -> str:
+def to_json(value: Any, where: str = "") -> str:
+    """A mapping of plain data and configs as JSON; raises :class:`ConfigError` with the path of anything else."""
     if not isinstance(value, Mapping):
         raise ConfigError(f"{where or 'config'}: a mapping of fields is wanted, got {_short(value)}")
 
     def plain(item: Any, path: str) -> Any:
+        if isinstance(item, float):
+            if not math.isfinite(item):
+                raise ConfigError(f"{path}: a finite number is wanted, got {item}")
+            return item
+        # The commonest first: that nothing is a Mapping takes long to find out.
+        if item is None or isinstance(item, (bool, int, str)):
+            return item
         if isinstance(item, Settings):
             return item.to_dict()
         if isinstance(item, Mapping):
@@ -163,10 +171,6 @@ def _to_json(value: Any, where: str) -> str:
             return {key: plain(inner, f"{path}.{key}" if path else key) for key, inner in item.items()}
         if isinstance(item, (list, tuple)):
             return [plain(inner, f"{path}.{index}") for index, inner in enumerate(item)]
-        if isinstance(item, float) and not math.isfinite(item):
-            raise ConfigError(f"{path}: a finite number is wanted, got {item}")
-        if item is None or isinstance(item, (bool, int, float, str)):
-            return item
         if isinstance(item, Path):
             return str(item)
         raise ConfigError(f"{path}: a number, text, list or mapping is wanted, got {_short(item)}")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainables import config as config_module
-from trainables.config import TrialConfig, cell_key, load_trial, tasks_of, trial_key
+from trainables.config import TrialConfig, TrialReader, cell_key, load_trial, tasks_of, trial_key
 from trainables.errors import ConfigError
 from trainables.presets import PRESETS, expand_preset, merge, set_path
 
@@ -181,6 +183,59 @@ GOLDEN = {
     "selective": "153a22d5dac85e7cd7a909b05e9f252138406fdf5585b529475c5343a4c6aeee",
     "defaults": "774aa445929ac2b07c24f1fca7d44133f0936d43beb1303f027ca9a5b4e78a05",
 }
+
+
+def formula_of_the_key(config: TrialConfig, *, seed: bool) -> str:
+    """What a key is the digest of, written down once more."""
+    fields = config.canonical()
+    for name in ("record", "loading", *(() if seed else ("seed",))):
+        fields.pop(name, None)
+    data = config_module.data_set_of(config)
+    fields["data"] = data.identity(config.data)
+    if seed:
+        fields["seed"] = config.seed
+    parts = {"config": fields, "data": data.fingerprint(config.data), "weights": None, "result_version": 1}
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+FIELDS: dict[str, list[Any]] = {
+    "preset": ["paper", "released"],
+    "data": ["scenes", {"name": "scenes", "seed": 5}, {"name": "scenes", "seed": 5, "image_size": 64}],
+    "tasks": [{"set": "taskonomy"}, {"set": "nyud"}, {"set": "nyud", "edge_weight": 0.8}],
+    "model": [{"backbone": "vit_pico"}, {"drop_path": 0.0}, {"drop_path": -0.0}, {}],
+    "optim": [{"weight_decay": 0.0}, {"weight_decay": -0.0}, {"lr_steps": [[5, 0.1]]}, {"clip_norm": 1.0}],
+    "train": [{"batch_size": 4}, {"budget": {"amount": 300}}, {"threads": 2, "budget": {"amount": 300}}],
+    "method": ["gd", "selective", {"name": "selective", "beta": 0.01}, {"name": "cagrad", "c": 0.5}, {"name": "dwa"}],
+    "record": [{"points": 9}],
+    "seed": [0, 7],
+}
+given_fields = st.fixed_dictionaries({}, optional={name: st.sampled_from(values) for name, values in FIELDS.items()})
+
+
+@given(st.lists(given_fields, min_size=1, max_size=8))
+def test_one_reader_of_many_trials_gives_what_a_reader_of_each_does(values: list[dict[str, Any]]) -> None:
+    reader = TrialReader()
+    for value in values:
+        config = reader.load(value)
+        assert config == load_trial(value)
+        assert config.model_fields_set == load_trial(value).model_fields_set
+        cell, (own, other) = reader.keys(config, [config.seed, 11])
+        assert cell == cell_key(config) == formula_of_the_key(config, seed=False)
+        assert own == trial_key(config) == formula_of_the_key(config, seed=True)
+        assert other == formula_of_the_key(config.with_seed(11), seed=True)
+        assert [task.name for task in reader.tasks(config)] == [task.name for task in tasks_of(config)]
+
+
+def test_a_reader_refuses_what_contradicts_parts_that_were_good_before() -> None:
+    reader = TrialReader()
+    small, large = {"data": {"name": "scenes", "train": 64}}, {"train": {"batch_size": 100}}
+    reader.load(small)
+    reader.load(large)
+    for _ in range(2):
+        with pytest.raises(ConfigError, match=r"row: train\.batch_size: at most the 64 training samples"):
+            reader.load({**small, **large}, "row")
+    with pytest.raises(ConfigError, match=r"optim\.lr: should be greater than 0"):
+        reader.load({**small, "train": {"batch_size": "many"}, "optim": {"lr": 0}})
 
 
 def test_spelling_does_not_change_the_key() -> None:
