@@ -193,7 +193,7 @@ def _values(directory: Directory, subject: Subject) -> dict[int, dict[str, float
         if run is None or not counts:
             continue
         values = found.setdefault(seed, {})
-        for name, value in run.data.metrics.items():
+        for name, value in run.metrics.items():
             if name in _COSTS:
                 values[name] = values.get(name, 0.0) + value
             elif schema.decided(name) and name.startswith((f"{schema.TEST}/", f"{schema.VAL}/", schema.GROUP_COUNT)):
@@ -215,7 +215,7 @@ def _add_delta_m(directory: Directory, subject: Subject, plan: Plan, found: dict
     if set(subject.keys) == set(rows[str(plan.baseline)].keys):
         return
     baseline = rows[str(plan.baseline)]
-    measured = [run.data.metrics for key in baseline.keys if (run := baseline.chosen(key)) and is_complete(run)]
+    measured = [run.metrics for key in baseline.keys if (run := baseline.chosen(key)) and is_complete(run)]
     means = {}
     for task, name in names.items():
         values = [number(metrics[name]) for metrics in measured if name in metrics]
@@ -286,7 +286,7 @@ def _missing(directory: Directory, row: str, subject: Subject) -> list[str]:
     notes = []
     for key in subject.keys:
         run = subject.chosen(key)
-        status = "was never begun" if run is None else run.data.tags.get(schema.STATUS, "")
+        status = "was never begun" if run is None else run.tags.get(schema.STATUS, "")
         if subject.kind != RUN and not (run and is_complete(run)):
             where = f"row {row}, " if row else ""
             notes.append(f"{where}seed {directory.seed(key)} does not count: {status}")

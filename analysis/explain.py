@@ -7,16 +7,14 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from analysis.compare import difference, flat
 from analysis.records import MISSING, is_complete, status_of
+from analysis.run import Run
 from analysis.subjects import STUDY, Directory, Subject, Use
 from study import schema
 from trainables.errors import StoreError, UserError
-
-if TYPE_CHECKING:
-    from mlflow.entities import Run
 
 _COSTS = ("iterations", "trunk_passes", "seconds")
 
@@ -165,16 +163,16 @@ def _changes(config: Mapping[str, Any], uses: Sequence[Use], base_of: BaseOf) ->
 
 def _attempts(directory: Directory, subject: Subject, key: str) -> list[Attempt]:
     chosen = subject.chosen(key)
-    runs = [run for run in subject.runs[key] if subject.run_id in ("", run.info.run_id)]
+    runs = [run for run in subject.runs[key] if subject.run_id in ("", run.run_id)]
     return [_attempt(directory, key, run, counts=run is chosen and is_complete(run)) for run in runs]
 
 
 def _attempt(directory: Directory, key: str, run: Run, *, counts: bool) -> Attempt:
-    tags, metrics = run.data.tags, run.data.metrics
+    tags, metrics = run.tags, run.metrics
     traceback, error = _traceback(directory, run)
     commit = tags.get(schema.GIT_COMMIT, "")
     return Attempt(
-        run_id=run.info.run_id,
+        run_id=run.run_id,
         trial_key=key,
         study=tags.get(schema.STUDY, ""),
         seed=directory.seed(key),
@@ -190,7 +188,7 @@ def _attempt(directory: Directory, key: str, run: Run, *, counts: bool) -> Attem
 
 
 def _traceback(directory: Directory, run: Run) -> tuple[Path | None, str]:
-    if run.data.tags.get(schema.STATUS) != schema.FAILED:
+    if run.tags.get(schema.STATUS) != schema.FAILED:
         return None, ""
     try:
         path = directory.store.artifact(run, schema.TRACEBACK_FILE)

@@ -8,19 +8,17 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.plan import Plan, PlanCell, PlanRow, read_plan
+from analysis.run import Run
 from analysis.store import Store
 from study import schema
 from trainables.errors import ConfigError, StoreError, unknown
-
-if TYPE_CHECKING:
-    from mlflow.entities import Run
 
 MISSING = "missing"
 """The status of a trial no run was ever begun for."""
@@ -100,9 +98,9 @@ class Records:
         keys = {cell.trial_key for row in plan.rows for cell in row.cells}
         by_key: dict[str, list[Run]] = {}
         for run in store.runs(list(experiments.values()), schema.TRIAL_RUN):
-            key = run.data.tags.get(schema.TRIAL_KEY)
+            key = run.tags.get(schema.TRIAL_KEY)
             if key in keys and _of_a_cell(run):
-                _check_schema(run)
+                check_schema(run)
                 by_key.setdefault(key, []).append(run)
         chosen = {key: choose_run(runs) for key, runs in by_key.items()}
         complete = {key: run for key, run in chosen.items() if is_complete(run)}
@@ -145,7 +143,7 @@ class Records:
         for name in names:
             if name not in self.metric_names:
                 raise ConfigError(unknown("metric", name, self.metric_names))
-        runs = [run.info.run_id for run in self._complete.values() if not run.data.metrics.keys().isdisjoint(names)]
+        runs = [run.run_id for run in self._complete.values() if not run.metrics.keys().isdisjoint(names)]
         cells = self.trials[["row", "label", "seed", "trial_key", "run_id"]]
         found = {}
         for name, points in self._store.metric_histories(runs, names).items():
@@ -157,7 +155,7 @@ class Records:
     @cached_property
     def metric_names(self) -> tuple[str, ...]:
         """Every metric some complete trial of the plan has, sorted."""
-        return tuple(sorted({name for run in self._complete.values() for name in run.data.metrics}))
+        return tuple(sorted({name for run in self._complete.values() for name in run.metrics}))
 
     @cached_property
     def searched(self) -> pd.DataFrame:
@@ -166,16 +164,16 @@ class Records:
         with the costs of all its attempts."""
         lines = [
             {
-                "contender": run.data.tags[schema.CONTENDER],
-                "search": run.data.tags.get(schema.OPTUNA_STUDY, ""),
-                "number": run.data.tags.get(schema.OPTUNA_NUMBER, run.info.run_id),
+                "contender": run.tags[schema.CONTENDER],
+                "search": run.tags.get(schema.OPTUNA_STUDY, ""),
+                "number": run.tags.get(schema.OPTUNA_NUMBER, run.run_id),
                 "status": status_of(run),
-                **{name: number(run.data.metrics.get(schema.cost(name), math.nan)) for name in _SEARCH_COSTS},
+                **{name: number(run.metrics.get(schema.cost(name), math.nan)) for name in _SEARCH_COSTS},
             }
             for run in self._store.runs(list(self._store.experiments().values()), schema.TRIAL_RUN)
-            if schema.CONTENDER in run.data.tags
-            and run.data.tags.get(schema.STUDY) == self.plan.study
-            and run.data.tags.get(schema.PROFILE) == self.profile
+            if schema.CONTENDER in run.tags
+            and run.tags.get(schema.STUDY) == self.plan.study
+            and run.tags.get(schema.PROFILE) == self.profile
         ]
         frame = _frame(lines, ("contender", "search", "number", "status", *_SEARCH_COSTS))
         # Oldest first, and costs add up over attempts: the last status holds, and the largest cost.
@@ -208,34 +206,35 @@ def _study_run(store: Store, experiments: Mapping[str, str], study: str, profile
     if not runs:
         raise StoreError(unknown("study", study, _studies(store, experiments)))
     if profile is not None:
-        recorded = {run.data.tags.get(schema.PROFILE, "") for run in runs}
-        runs = [run for run in runs if run.data.tags.get(schema.PROFILE) == profile]
+        recorded = {run.tags.get(schema.PROFILE, "") for run in runs}
+        runs = [run for run in runs if run.tags.get(schema.PROFILE) == profile]
         if not runs:
             raise StoreError(unknown(f"profile of study '{study}' in the records", profile, recorded))
-    last = max(runs, key=lambda run: (run.info.end_time or run.info.start_time or 0, run.info.run_id))
-    _check_schema(last)
+    last = max(runs, key=lambda run: run.moment)
+    check_schema(last)
     return last
 
 
 def _studies(store: Store, experiments: Mapping[str, str]) -> list[str]:
     """The experiments that hold a study run: MLflow's own ``Default`` does not."""
     runs = store.runs(list(experiments.values()), schema.STUDY_RUN)
-    with_study = {run.info.experiment_id for run in runs}
+    with_study = {run.experiment_id for run in runs}
     return [name for name, experiment_id in experiments.items() if experiment_id in with_study]
 
 
-def _check_schema(run: Run) -> None:
-    version = run.data.tags.get(schema.SCHEMA)
+def check_schema(run: Run) -> None:
+    """Raise StoreError for a run whose records have another layout than this version reads."""
+    version = run.tags.get(schema.SCHEMA)
     if version != str(schema.SCHEMA_VERSION):
         raise StoreError(
-            f"run {run.info.run_id}: its records have layout {version or 'unknown'}, "
+            f"run {run.run_id}: its records have layout {version or 'unknown'}, "
             f"this version reads layout {schema.SCHEMA_VERSION}"
         )
 
 
 def is_complete(run: Run) -> bool:
     """Whether a trial's run is whole, so that its numbers count."""
-    return run.info.status == "FINISHED" and run.data.tags.get(schema.STATUS) == schema.COMPLETE
+    return run.status == "FINISHED" and run.tags.get(schema.STATUS) == schema.COMPLETE
 
 
 def choose_run(runs: list[Run]) -> Run:
@@ -245,28 +244,24 @@ def choose_run(runs: list[Run]) -> Run:
     """
     complete = [run for run in runs if is_complete(run)]
     if complete:
-        return min(complete, key=lambda run: (run.info.end_time or math.inf, run.info.run_id))
-    diverged = [run for run in runs if run.data.tags.get(schema.STATUS) == schema.DIVERGED]
-    return max(diverged or runs, key=lambda run: (run.info.start_time or 0, run.info.run_id))
+        return min(complete, key=lambda run: (run.end_time or math.inf, run.run_id))
+    diverged = [run for run in runs if run.tags.get(schema.STATUS) == schema.DIVERGED]
+    return max(diverged or runs, key=lambda run: (run.start_time or 0, run.run_id))
 
 
 def _of_a_cell(run: Run) -> bool:
     """Whether a run may stand for a cell: a trial of a search is judged on the validation split and may have been
     stopped, even where it has a cell's key. That it diverged holds for the cell, too, and so do test metrics."""
     ends = (schema.COMPLETE, schema.DIVERGED)
-    return schema.CONTENDER not in run.data.tags or run.data.tags.get(schema.STATUS) in ends
+    return schema.CONTENDER not in run.tags or run.tags.get(schema.STATUS) in ends
 
 
 def _mean_groups(store: Store, complete: Mapping[str, Run]) -> dict[str, float]:
     """Trial key to the mean number of groups over all iterations; from the curve where the records are older than the
     number."""
     name = schema.cost(schema.MEAN_GROUPS)
-    means = {key: run.data.metrics[name] for key, run in complete.items() if name in run.data.metrics}
-    older = {
-        run.info.run_id: key
-        for key, run in complete.items()
-        if key not in means and schema.GROUP_COUNT in run.data.metrics
-    }
+    means = {key: run.metrics[name] for key, run in complete.items() if name in run.metrics}
+    older = {run.run_id: key for key, run in complete.items() if key not in means and schema.GROUP_COUNT in run.metrics}
     if older:
         points = store.metric_histories(list(older), [schema.GROUP_COUNT])[schema.GROUP_COUNT]
         # A point is the mean over the iterations since the one before.
@@ -279,10 +274,10 @@ def _mean_groups(store: Store, complete: Mapping[str, Run]) -> dict[str, float]:
 
 def status_of(run: Run) -> str:
     """The status tag, unless it says running or complete and MLflow knows better."""
-    tag = run.data.tags.get(schema.STATUS, schema.RUNNING)
+    tag = run.tags.get(schema.STATUS, schema.RUNNING)
     if is_complete(run) or tag not in (schema.COMPLETE, schema.RUNNING):
         return tag
-    return {"FAILED": schema.FAILED, "KILLED": schema.INTERRUPTED}.get(run.info.status, schema.RUNNING)
+    return {"FAILED": schema.FAILED, "KILLED": schema.INTERRUPTED}.get(run.status, schema.RUNNING)
 
 
 def _cells(plan: Plan) -> Iterator[tuple[PlanRow, PlanCell]]:
@@ -290,16 +285,16 @@ def _cells(plan: Plan) -> Iterator[tuple[PlanRow, PlanCell]]:
 
 
 def _trial(row: PlanRow, cell: PlanCell, run: Run | None) -> dict[str, Any]:
-    tags = run.data.tags if run else {}
-    numbers = run.data.metrics if run else {}
+    tags = run.tags if run else {}
+    numbers = run.metrics if run else {}
     return {
         "row": row.id,
         "label": row.label,
         "seed": cell.seed,
         "cell_key": cell.cell_key,
         "trial_key": cell.trial_key,
-        "run_id": run.info.run_id if run else "",
-        "experiment_id": run.info.experiment_id if run else "",
+        "run_id": run.run_id if run else "",
+        "experiment_id": run.experiment_id if run else "",
         "status": status_of(run) if run else MISSING,
         "tasks": cell.tasks,
         **{tag: tags.get(tag, "") for tag in _TAGS},
@@ -309,12 +304,12 @@ def _trial(row: PlanRow, cell: PlanCell, run: Run | None) -> dict[str, Any]:
 
 
 def _metric_lines(row: PlanRow, cell: PlanCell, run: Run | None) -> Iterator[dict[str, Any]]:
-    for name, value in sorted(run.data.metrics.items()) if run else ():
+    for name, value in sorted(run.metrics.items()) if run else ():
         split, _, rest = name.partition("/")
         task, _, metric = rest.partition("/")
         if split in (schema.VAL, schema.TEST) and task in cell.tasks and metric:
             numbers = (row.id, row.label, cell.seed, task, split, metric, number(value))
-            yield dict(zip(_METRIC_COLUMNS, (*numbers, cell.trial_key, run.info.run_id), strict=True))  # type: ignore[union-attr]
+            yield dict(zip(_METRIC_COLUMNS, (*numbers, cell.trial_key, run.run_id), strict=True))  # type: ignore[union-attr]
 
 
 def number(value: float) -> float:

@@ -7,16 +7,14 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from analysis.plan import Plan, PlanRow, read_plan
 from analysis.records import choose_run
+from analysis.run import Run
 from analysis.store import Store
 from study import schema
 from trainables.errors import ConfigError, StoreError, unknown
-
-if TYPE_CHECKING:
-    from mlflow.entities import Run
 
 RUN, TRIAL, CELL, ROW, STUDY = "run", "trial", "cell", "row", "study"
 _SHORTEST = 4
@@ -70,7 +68,7 @@ class Subject:
     def chosen(self, key: str) -> Run | None:
         """The run that stands for a trial: the named one, or the one tables read."""
         runs = self.runs[key]
-        named = [run for run in runs if run.info.run_id == self.run_id]
+        named = [run for run in runs if run.run_id == self.run_id]
         return named[0] if named else choose_run(list(runs)) if runs else None
 
 
@@ -90,10 +88,10 @@ class Directory:
     def plans(self) -> Mapping[tuple[str, str], Plan]:
         """(study, profile) to its newest plan, the one planned last at the end."""
         runs = self.store.runs(list(self.store.experiments().values()), schema.STUDY_RUN)
-        runs.sort(key=lambda run: (run.info.end_time or run.info.start_time or 0, run.info.run_id))
+        runs.sort(key=lambda run: run.moment)
         newest: dict[tuple[str, str], Run] = {}
         for run in runs:
-            place = (run.data.tags.get(schema.STUDY, ""), run.data.tags.get(schema.PROFILE, ""))
+            place = (run.tags.get(schema.STUDY, ""), run.tags.get(schema.PROFILE, ""))
             newest.pop(place, None)
             newest[place] = run
         if self._profile is not None:
@@ -108,7 +106,7 @@ class Directory:
         """Trial key to every run of it, oldest first."""
         found: dict[str, list[Run]] = {}
         for run in self.store.runs(list(self.store.experiments().values()), schema.TRIAL_RUN):
-            found.setdefault(run.data.tags.get(schema.TRIAL_KEY, ""), []).append(run)
+            found.setdefault(run.tags.get(schema.TRIAL_KEY, ""), []).append(run)
         return {key: tuple(runs) for key, runs in found.items()}
 
     @cached_property
@@ -117,12 +115,12 @@ class Directory:
         found = {cell.trial_key: cell.cell_key for _, row in self._rows() for cell in row.cells}
         for key, runs in self.runs.items():
             for run in runs:
-                found.setdefault(key, run.data.tags.get(schema.CELL_KEY, ""))
+                found.setdefault(key, run.tags.get(schema.CELL_KEY, ""))
         return found
 
     @cached_property
     def _seeds(self) -> Mapping[str, int]:
-        found = {key: int(run.data.tags.get(schema.SEED, "0") or 0) for key, runs in self.runs.items() for run in runs}
+        found = {key: int(run.tags.get(schema.SEED, "0") or 0) for key, runs in self.runs.items() for run in runs}
         return found | {cell.trial_key: cell.seed for _, row in self._rows() for cell in row.cells}
 
     def _rows(self) -> Iterator[tuple[Plan, PlanRow]]:
@@ -165,7 +163,7 @@ class Directory:
         try:
             return dict(json.loads(self.store.artifact(run, schema.CONFIG_FILE).read_text(encoding="utf-8")))
         except (StoreError, OSError, ValueError):
-            return dict(run.data.params)
+            return dict(self.store.params([run.run_id])[run.run_id])
 
     def any_config(self, subject: Subject) -> dict[str, Any] | None:
         """:meth:`config` of the first trial that ran; ``None`` where nothing did or nothing was kept."""
@@ -233,10 +231,10 @@ class Directory:
         for key, cell in self._cell_keys.items():
             cells.setdefault(cell, []).append(key)
         runs = [
-            self._subject(RUN, f"run {run.info.run_id}", [key], run=run.info.run_id)
+            self._subject(RUN, f"run {run.run_id}", [key], run=run.run_id)
             for key, each in self.runs.items()
             for run in each
-            if run.info.run_id.startswith(word)
+            if run.run_id.startswith(word)
         ]
         trials = [self._trial(key) for key in self._cell_keys if key.startswith(word)]
         whole = [
@@ -261,7 +259,7 @@ class Directory:
         whole: dict[str, list[str]] = {}
         for key, runs in self.runs.items():
             for run in runs:
-                label = run.data.tags.get(schema.CELL, "").lower()
+                label = run.tags.get(schema.CELL, "").lower()
                 if label == word:
                     labelled[key] = None
                 if label.rpartition(" | seed ")[0] == word and key not in whole.setdefault(self._cell_keys[key], []):
@@ -275,14 +273,14 @@ class Directory:
 
     def _label(self, keys: list[str]) -> str:
         """What people call a trial, or a cell whose trials these are."""
-        labels = [run.data.tags.get(schema.CELL, "") for key in keys for run in self.runs.get(key, ())]
+        labels = [run.tags.get(schema.CELL, "") for key in keys for run in self.runs.get(key, ())]
         planned = [f"{use.label} | seed {use.seed}" for use in self.uses(keys)]
         label = next((each for each in (*labels, *planned) if each), "")
         return label if len(keys) == 1 else label.rpartition(" | seed ")[0] or label
 
     def _nothing(self, name: str) -> str:
         studies = sorted({study for study, _ in self.plans})
-        labels = {run.data.tags.get(schema.CELL, "") for runs in self.runs.values() for run in runs}
+        labels = {run.tags.get(schema.CELL, "") for runs in self.runs.values() for run in runs}
         rows = {f"{plan.study}/{row.id}" for plan, row in self._rows()}
         words = [*studies, *rows, *(row.id for _, row in self._rows()), *(row.label for _, row in self._rows())]
         every = {word.lower(): word for word in (*labels, *words) if word}

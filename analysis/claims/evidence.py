@@ -78,12 +78,12 @@ class Evidence:
         runs = store.runs(list(experiments.values()), schema.STUDY_RUN)
         if not runs:
             raise StoreError(f"{store.name}: no study is recorded in it")
-        profiles = {run.data.tags.get(schema.PROFILE, "") for run in runs}
-        last = max(runs, key=lambda run: (run.info.end_time or run.info.start_time or 0, run.info.run_id))
-        chosen = last.data.tags.get(schema.PROFILE, "") if profile is None else profile
+        profiles = {run.tags.get(schema.PROFILE, "") for run in runs}
+        last = max(runs, key=lambda run: run.moment)
+        chosen = last.tags.get(schema.PROFILE, "") if profile is None else profile
         if chosen not in profiles:
             raise StoreError(unknown("profile in the records", chosen, profiles))
-        ids = {run.info.experiment_id for run in runs if run.data.tags.get(schema.PROFILE, "") == chosen}
+        ids = {run.experiment_id for run in runs if run.tags.get(schema.PROFILE, "") == chosen}
         records: dict[str, Records] = {}
         problems: list[str] = []
         for study in sorted(name for name, experiment_id in experiments.items() if experiment_id in ids):

@@ -45,7 +45,7 @@ class Shelf:
         names = {experiment_id: name for name, experiment_id in store.experiments().items()}
         found: dict[str, set[str]] = {}
         for run in store.runs(list(names), schema.STUDY_RUN):
-            found.setdefault(names[run.info.experiment_id], set()).add(run.data.tags.get(schema.PROFILE, ""))
+            found.setdefault(names[run.experiment_id], set()).add(run.tags.get(schema.PROFILE, ""))
         return found
 
     @cached_property

@@ -17,27 +17,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from analysis.delta_m import delta_m
-from analysis.records import Records
+from analysis.records import Records, check_schema
+from analysis.records import number as measured
+from analysis.run import Run
 from analysis.search.plan import SearchContender, SearchPlan, point_in, read_search
 from analysis.store import Store
 from study import schema
 from trainables.errors import StoreError, unknown
-
-if TYPE_CHECKING:
-    from mlflow.entities import Run
 
 WHOLE = (schema.VALIDATED, schema.COMPLETE)
 """Statuses of trials that went to their end."""
 
 _SETTLED = (*WHOLE, schema.PRUNED, schema.DIVERGED, schema.FAILED)
 _LONGEST_PARAM = 6000
-_FLOAT_MAX = 1.797e308
-"""MLflow stores an infinity as the largest float."""
 
 _COSTS = ("iterations", "trunk_passes", "seconds")
 _COLUMNS = (
@@ -153,14 +150,14 @@ class SearchRecords:
         for contender in plan.contenders:
             mine: dict[int, list[Run]] = {}
             for trial in every:
-                tags = trial.data.tags
+                tags = trial.tags
                 if tags.get(schema.OPTUNA_STUDY) == contender.optuna_study and schema.OPTUNA_NUMBER in tags:
                     mine.setdefault(int(tags[schema.OPTUNA_NUMBER]), []).append(trial)
             for number, runs in mine.items():
                 chosen = _choose(runs)
-                attempts[chosen.info.run_id] = tuple(run.info.run_id for run in runs)
+                attempts[chosen.run_id] = tuple(run.run_id for run in runs)
                 lines.append(_line(contender, number, chosen, judge))
-            default = _default(contender, every) if 0 not in mine else None
+            default = _default(contender, every, store) if 0 not in mine else None
             if default is not None:
                 lines.append(_line(contender, 0, default, judge, found=True))
         frame = pd.DataFrame(lines, columns=list(_COLUMNS))
@@ -177,13 +174,15 @@ class SearchRecords:
         """What each trial was judged by at each of its evaluations: ``contender``, ``number``, ``run_id``, ``step``
         (iteration), ``value`` (the objective's first). A trial that was interrupted has the points of all attempts."""
         name = f"{schema.OBJECTIVE}/{self.names[0]}"
+        attempts = {run_id: self._attempts.get(run_id, (run_id,)) for run_id in self.trials["run_id"]}
+        every = list(dict.fromkeys(attempt for each in attempts.values() for attempt in each))
+        found = self._store.metric_histories(every, [name])[name]
+        series = {
+            run_id: list(zip(part["step"], part["value"], strict=True)) for run_id, part in found.groupby("run_id")
+        }
         lines = []
         for contender, number, run_id in self.trials[["contender", "number", "run_id"]].itertuples(index=False):
-            points = {
-                point.step: _number(point.value)
-                for attempt in self._attempts.get(run_id, (run_id,))
-                for point in self._store.metric_history(attempt, name)
-            }
+            points = {step: measured(value) for each in attempts[run_id] for step, value in series.get(each, ())}
             lines += [(contender, number, run_id, step, value) for step, value in sorted(points.items())]
         return pd.DataFrame(lines, columns=["contender", "number", "run_id", "step", "value"])
 
@@ -193,7 +192,7 @@ class SearchRecords:
         Raises:
             StoreError: it is not there, or damaged.
         """
-        run = next(run for run in self._runs if run.info.run_id == run_id)
+        run = next(run for run in self._runs if run.run_id == run_id)
         try:
             value = json.loads(self._store.artifact(run, schema.CONFIG_FILE).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
@@ -212,21 +211,16 @@ def recorded_searches(store: Store) -> list[SearchRun]:
     experiments = list(store.experiments().values())
     numbers: dict[str, set[str]] = {}
     for run in store.runs(experiments, schema.TRIAL_RUN):
-        study = run.data.tags.get(schema.OPTUNA_STUDY)
+        study = run.tags.get(schema.OPTUNA_STUDY)
         if study:
-            numbers.setdefault(study, set()).add(run.data.tags.get(schema.OPTUNA_NUMBER, ""))
+            numbers.setdefault(study, set()).add(run.tags.get(schema.OPTUNA_NUMBER, ""))
     found = []
     for run in store.runs(experiments, schema.SEARCH_RUN):
-        version = run.data.tags.get(schema.SCHEMA)
-        if version != str(schema.SCHEMA_VERSION):
-            raise StoreError(
-                f"run {run.info.run_id}: its records have layout {version or 'unknown'}, "
-                f"this version reads layout {schema.SCHEMA_VERSION}"
-            )
+        check_schema(run)
         plan = read_search(store.artifact(run, schema.SEARCH_FILE))
         count = sum(len(numbers.get(study, ())) for study in plan.studies)
-        status = run.data.tags.get(schema.STATUS, schema.RUNNING)
-        entry = SearchRun(plan, run.info.run_id, run.info.experiment_id, run.info.start_time or 0, status, count)
+        status = run.tags.get(schema.STATUS, schema.RUNNING)
+        entry = SearchRun(plan, run.run_id, run.experiment_id, run.start_time or 0, status, count)
         found.append(entry)
     return found
 
@@ -281,28 +275,28 @@ class _Judge:
         """Delta_m and the values. ``anew``: against this search's own baseline, whatever another recorded."""
         if self._sought == "tasks" or anew:
             tasks = self._study.plan.tasks
-            measured = {
-                task.name: _number(numbers.get(schema.metric(schema.VAL, task.name, task.metric), math.nan))
+            values = {
+                task.name: measured(numbers.get(schema.metric(schema.VAL, task.name, task.metric), math.nan))
                 for task in tasks
             }
-            gain = delta_m(measured, self._baseline, {task.name: task.higher_is_better for task in tasks})
+            gain = delta_m(values, self._baseline, {task.name: task.higher_is_better for task in tasks})
             if self._sought == "tasks":
-                return gain, tuple(measured.values())
+                return gain, tuple(values.values())
         else:
-            gain = _number(numbers.get(f"{schema.OBJECTIVE}/delta_m", math.nan))
+            gain = measured(numbers.get(f"{schema.OBJECTIVE}/delta_m", math.nan))
         if self._sought == "cost":
-            return gain, (gain, _number(numbers.get(schema.cost(self._plan.objective.of), math.nan)))
+            return gain, (gain, measured(numbers.get(schema.cost(self._plan.objective.of), math.nan)))
         return gain, (gain,)
 
 
 def _choose(runs: Sequence[Run]) -> Run:
     """Of a trial's attempts the one that settled it, else the latest."""
-    settled = [run for run in runs if run.data.tags.get(schema.STATUS) in _SETTLED]
-    return max(settled or runs, key=lambda run: (run.info.start_time or 0, run.info.run_id))
+    settled = [run for run in runs if run.tags.get(schema.STATUS) in _SETTLED]
+    return max(settled or runs, key=lambda run: (run.start_time or 0, run.run_id))
 
 
 def _line(contender: SearchContender, number: int, run: Run, judge: _Judge, *, found: bool = False) -> dict[str, Any]:
-    tags, numbers = run.data.tags, run.data.metrics
+    tags, numbers = run.tags, run.metrics
     status = tags.get(schema.STATUS, schema.RUNNING)
     gain, values = judge.judge(numbers, anew=found)
     if status == schema.DIVERGED:
@@ -310,7 +304,7 @@ def _line(contender: SearchContender, number: int, run: Run, judge: _Judge, *, f
     try:
         point = json.loads(tags.get(schema.POINT, "{}"))
     except ValueError:
-        raise StoreError(f"run {run.info.run_id}: its tag {schema.POINT} is not JSON") from None
+        raise StoreError(f"run {run.run_id}: its tag {schema.POINT} is not JSON") from None
     return {
         "contender": contender.id,
         "label": contender.label,
@@ -319,28 +313,24 @@ def _line(contender: SearchContender, number: int, run: Run, judge: _Judge, *, f
         "reason": tags.get(schema.STATUS_REASON, ""),
         "delta_m": gain,
         "values": values,
-        **{name: _number(numbers.get(schema.cost(name), math.nan)) for name in _COSTS},
+        **{name: measured(numbers.get(schema.cost(name), math.nan)) for name in _COSTS},
         "point": point_in(contender.axes, contender.config) if found else point,
         # What was found cost its search nothing but the budget, and came first.
-        "ended": 0.0 if found else float(run.info.end_time) if run.info.end_time else math.nan,
+        "ended": 0.0 if found else float(run.end_time) if run.end_time else math.nan,
         "found": found,
-        "run_id": run.info.run_id,
-        "experiment_id": run.info.experiment_id,
+        "run_id": run.run_id,
+        "experiment_id": run.experiment_id,
     }
 
 
-def _default(contender: SearchContender, runs: Iterable[Run]) -> Run | None:
+def _default(contender: SearchContender, runs: Iterable[Run], store: Store) -> Run | None:
     """The trial of the contender's defaults in the records of any study: the same fields, what is only written down and
     how samples are read aside. The first that ended."""
     wanted = _compared(_flat(contender.config))
-    fitting = [
-        run
-        for run in runs
-        if run.data.tags.get(schema.STATUS) in WHOLE
-        and run.info.status == "FINISHED"
-        and _compared(run.data.params) == wanted
-    ]
-    return min(fitting, key=lambda run: (run.info.end_time or math.inf, run.info.run_id), default=None)
+    whole = [run for run in runs if run.tags.get(schema.STATUS) in WHOLE and run.status == "FINISHED"]
+    params = store.params([run.run_id for run in whole])
+    fitting = [run for run in whole if _compared(params[run.run_id]) == wanted]
+    return min(fitting, key=lambda run: (run.end_time or math.inf, run.run_id), default=None)
 
 
 def _compared(params: Mapping[str, str]) -> dict[str, str]:
@@ -357,7 +347,3 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         else:
             out[path] = str(inner)[:_LONGEST_PARAM]
     return out
-
-
-def _number(value: float) -> float:
-    return math.copysign(math.inf, value) if abs(value) >= _FLOAT_MAX else float(value)

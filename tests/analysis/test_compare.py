@@ -67,7 +67,7 @@ def test_a_name_means_one_thing(name: str, kind: str, keys: int | None, pair: Pa
 
 
 def test_a_run_is_found_by_the_beginning_of_its_id(pair: Path) -> None:
-    run = directory(pair).runs["aa-1"][0].info.run_id
+    run = directory(pair).runs["aa-1"][0].run_id
     found = directory(pair).find(run[:12])
     assert (found.kind, found.keys, found.run_id) == ("run", ("aa-1",), run)
 

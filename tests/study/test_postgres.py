@@ -13,6 +13,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "analysis"))
+
+from odd_runs import assert_read_alike, write_odd_runs
 from postgres_server import PASSWORD, make_database, server
 from test_run import plan, run
 
@@ -84,11 +88,26 @@ def test_a_study_has_the_same_table_as_in_sqlite(
     name = schema.cost("iterations")
     for each in (store, alone):
         runs = each.runs(list(each.experiments().values()), schema.TRIAL_RUN)
-        histories = each.metric_histories([run.info.run_id for run in runs], [name])[name]
-        assert len(histories) == sum(len(each.metric_history(run.info.run_id, name)) for run in runs) > 0
+        histories = each.metric_histories([run.run_id for run in runs], [name])[name]
+        assert set(histories["run_id"]) == {run.run_id for run in runs if name in run.metrics} != set()
         assert each.artifact(runs[0], schema.CONFIG_FILE).is_file()
     levels = {seen.name: seen.level for seen in inspect(there)}
     assert "wrong" not in levels.values()
+
+
+def test_runs_are_read_as_the_client_reads_them(database: str, tmp_path: Path) -> None:
+    client = open_client(Home.locate(tmp_path), create=True)
+    counted = write_odd_runs(client)
+    assert_read_alike(Store(tmp_path), client, counted)
+    import psycopg
+
+    with psycopg.connect(database) as connection:
+        connection.execute("ALTER TABLE latest_metrics RENAME COLUMN is_nan TO nan")
+    opened = Store(tmp_path)
+    with pytest.raises(StoreError, match=r'the records cannot be read \(.*"is_nan" does not exist') as caught:
+        opened.runs(list(opened.experiments().values()), schema.TRIAL_RUN)
+    assert "\n" not in str(caught.value)
+    assert PASSWORD not in str(caught.value)
 
 
 def test_two_drivers_with_homes_of_their_own_train_nothing_twice(database: str, tmp_path: Path) -> None:
