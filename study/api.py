@@ -91,6 +91,7 @@ class Study:
         device: str = "auto",
         gpus_per_trial: float = 1.0,
         processes: int | None = None,
+        report_every: float | None = None,
         cluster: str = "local",
         save_model: bool = False,
         quiet: bool = False,
@@ -104,6 +105,7 @@ class Study:
             device: ``auto``, ``cpu`` or ``cuda``.
             gpus_per_trial: share of a GPU each trial gets, or how many train it together.
             processes: that train each trial together; else as the study's resources say.
+            report_every: seconds between reports of a running trial; else 2, or more where over 80 run at a time.
             cluster: ``local``, ``HOST:PORT`` or ``auto``.
             save_model: keep each trained network beside its run, as an MLflow model.
             quiet: show no progress.
@@ -120,7 +122,7 @@ class Study:
             self._plan(profile),
             self.home,
             executor=executor,
-            settings=_settings(workers, gpus_per_trial, cluster, save_model, processes),
+            settings=_settings(workers, gpus_per_trial, cluster, save_model, processes, report_every),
             device=device,
             console=Console(stderr=True, quiet=quiet),
             gain=delta_m,
@@ -137,6 +139,7 @@ class Study:
         device: str = "auto",
         gpus_per_trial: float = 1.0,
         processes: int | None = None,
+        report_every: float | None = None,
         cluster: str = "local",
         quiet: bool = False,
     ) -> SearchOutcome:
@@ -151,6 +154,7 @@ class Study:
             device: as in :meth:`run`.
             gpus_per_trial: as in :meth:`run`.
             processes: as in :meth:`run`.
+            report_every: as in :meth:`run`.
             cluster: as in :meth:`run`.
             quiet: as in :meth:`run`.
 
@@ -172,7 +176,7 @@ class Study:
             delta_m,
             options=SearchOptions(limits=Limits(hours, None)),
             executor=executor,
-            settings=_settings(workers, gpus_per_trial, cluster, False, processes),
+            settings=_settings(workers, gpus_per_trial, cluster, False, processes, report_every),
             device=device,
             console=Console(stderr=True, quiet=quiet),
         )
@@ -343,8 +347,9 @@ def _settings(
     cluster: str,
     save_model: bool = False,
     processes: int | None = None,
+    report_every: float | None = None,
 ) -> Any:
     from study.cli.options import executor_settings
 
     given = {"workers": workers, "gpus_per_trial": gpus_per_trial, "cluster": cluster, "save_model": save_model}
-    return executor_settings({**given, "processes": processes})
+    return executor_settings({**given, "processes": processes, "report_every": report_every})

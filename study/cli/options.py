@@ -158,6 +158,12 @@ running_options = options(
         "own (default: the study's resources, else 1).",
     ),
     click.option(
+        "--report-every",
+        type=click.FloatRange(min=0.0),
+        metavar="SECONDS",
+        help="About how often a running trial reports (default: 2, or more where over 80 run at a time).",
+    ),
+    click.option(
         "--save-model",
         is_flag=True,
         help="Keep each trained network beside its run, as an MLflow model (of a search, those of its final table).",
@@ -224,6 +230,7 @@ def executor_settings(how: Mapping[str, Any]) -> ExecutorSettings:
         workers=how["workers"] or here,
         gpus_per_trial=1.0 if share is None else share,
         processes=how["processes"] or 0,
+        chunk_seconds=how["report_every"],
         cluster=how["cluster"],
         measure_gpus=share is None,
         measure_workers=not how["workers"],

@@ -94,7 +94,8 @@ class ExecutorSettings:
 
     Attributes:
         workers: trials at a time; on a joined cluster, 0 for as many as fit.
-        chunk_seconds: about how often a running trial reports.
+        chunk_seconds: about how often a running trial reports; ``None`` for every 2 s, or less often where more than
+            80 trials at a time would have the driver write more than 40 reports a second (``docs/scale.md``).
         checkpoint_seconds: about how often it leaves a checkpoint.
         max_failures: retries of a trial whose worker died or raised, each from its last checkpoint.
         gpus_per_trial: share of a GPU a trial takes, where its device is ``cuda``.
@@ -111,7 +112,7 @@ class ExecutorSettings:
     """
 
     workers: int = 1
-    chunk_seconds: float = 2.0
+    chunk_seconds: float | None = None
     checkpoint_seconds: float = 30.0
     max_failures: int = 1
     gpus_per_trial: float = 1.0
@@ -122,6 +123,18 @@ class ExecutorSettings:
     gpus: Callable[[TrialTask], float] | None = None
     session: type[Session] = Session
     save_models: bool = False
+
+    @property
+    def report_seconds(self) -> float:
+        """About how often a running trial reports, decided."""
+        if self.chunk_seconds is not None:
+            return self.chunk_seconds
+        return max(_REPORT_SECONDS, self.workers / _REPORTS_PER_SECOND)
+
+
+_REPORT_SECONDS = 2.0
+_REPORTS_PER_SECOND = 40.0
+"""Of all trials: about two fifths of a core of the driver."""
 
 
 def share(settings: ExecutorSettings, threads: int, cores: int | None = None) -> int:

@@ -66,7 +66,7 @@ class _Worker:
         self.connection, other = context.Pipe()
         self.process: SpawnProcess = context.Process(
             target=_serve,
-            args=(other, settings.session, settings.chunk_seconds, settings.checkpoint_seconds),
+            args=(other, settings.session, settings.report_seconds, settings.checkpoint_seconds),
             daemon=True,
         )
         self.process.start()

@@ -55,7 +55,7 @@ class TuneExecutor:
             return tune.PlacementGroupFactory([{"CPU": threads, "GPU": config["gpus"] / processes}] * processes)
 
         chunks = {
-            "chunk_seconds": self.settings.chunk_seconds,
+            "chunk_seconds": self.settings.report_seconds,
             "checkpoint_seconds": self.settings.checkpoint_seconds,
             "session": self.settings.session,
         }

@@ -115,7 +115,7 @@ def run_search(
     home.require()
     with joined(settings.cluster, home) as connection:
         there = resolve_device(device, connection)
-        settings = settled(settings, there, [contender.config for contender in plan.contenders])
+        settings = settled(settings, there, [contender.config for contender in plan.contenders], plan.spec.resources)
         fit = fitted(settings, connection, threads, there)
         return _searched(plan, home, gain, options, executor, fit, there, console, emit)
 

@@ -57,6 +57,7 @@ def sensitivity_plan(
             "profile": search.profile,
             "base": search.base,
             "profiles": {name: own.model_dump(exclude_unset=True) for name, own in search.profiles.items()},
+            "resources": search.resources.to_dict(),
             "baseline": "single_task",
             "rows": rows,
         }

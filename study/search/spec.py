@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from search_spaces import apply
+from study.resources import Resources
 from study.spec import SpecProfile, StudySpec, check_profiles, profile, yaml_files
 from trainables.errors import ConfigError, unknown
 from trainables.presets import merge
@@ -132,6 +133,8 @@ class SearchSpec(Settings):
     trial_seed: int = Field(default=1000, ge=0, lt=2**31)
     """Of the search's trials. The final table's replicates have seeds 0, 1, ...: what was chosen is judged on fresh
     ones."""
+    resources: Resources = Resources()
+    """What each trial takes of the machines, as in a study."""
     points: tuple[dict[str, Any], ...] = ()
     """Points that are tried first, as field path to value, after each contender's own defaults."""
 
@@ -224,6 +227,7 @@ class SearchSpec(Settings):
                 "profile": self.profile,
                 "base": self.base,
                 "profiles": {name: own.model_dump(exclude_unset=True) for name, own in self.profiles.items()},
+                "resources": self.resources.to_dict(),
                 "baseline": "single_task",
                 "rows": rows,
             }

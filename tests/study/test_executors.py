@@ -180,6 +180,20 @@ def test_remote_errors_become_one_line() -> None:
     assert reason_of(error) == "KeyError: 'x'"
 
 
+@pytest.mark.parametrize(
+    ("settings", "seconds"),
+    [
+        (ExecutorSettings(workers=2), 2.0),
+        (ExecutorSettings(workers=80), 2.0),
+        (ExecutorSettings(workers=800), 20.0),
+        (ExecutorSettings(workers=800, chunk_seconds=0.5), 0.5),
+        (ExecutorSettings(workers=800, chunk_seconds=0.0), 0.0),
+    ],
+)
+def test_trials_report_less_often_where_there_are_many(settings: ExecutorSettings, seconds: float) -> None:
+    assert settings.report_seconds == seconds
+
+
 def test_an_unknown_executor_names_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="unknown executor 'locl'; did you mean 'local'"):
         make_executor("locl", CHUNKS, Home(tmp_path))

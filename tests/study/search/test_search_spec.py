@@ -10,9 +10,11 @@ from contests import SPEC, little
 
 from study.cli.searching import read_points
 from study.home import Home
+from study.resources import Resources
 from study.search import load_search, plan_search, search_names
 from study.search.limits import Limits, Patience
 from study.search.sensitivity import sensitivity_plan
+from study.search.spec import SearchSpec
 from study.search.storage import open_storage, storage_url
 from study.spec import profiles
 from trainables.errors import ConfigError, StoreError
@@ -54,6 +56,14 @@ def test_winners_become_rows_beside_the_defaults() -> None:
     assert [row.id for row in rows] == ["single_task", "gd_default", "gd_tuned"]
     assert [trial.config.optim.lr for trial in rows[2].trials] == [0.02, 0.02]
     assert [trial.seed for trial in rows[2].trials] == [0, 1]
+
+
+def test_a_search_names_its_resources_and_its_studies_have_them() -> None:
+    search = load_search("tuned")
+    named = SearchSpec.parse({**search.model_dump(mode="json"), "resources": {"processes": 2}})
+    assert named.final().resources == Resources(processes=2)
+    assert sensitivity_plan(named, "smoke").spec.resources == Resources(processes=2)
+    assert search.final().resources == Resources()
 
 
 def test_sampler_pruner_and_seed_make_another_optuna_study_and_the_budget_does_not() -> None:
