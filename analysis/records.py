@@ -183,7 +183,7 @@ class Records:
     def history(self, trial_key: str, names: Collection[str] | None = None) -> dict[str, NDArray[Any]]:
         """The grouping history of a trial, as :data:`study.schema.HISTORY_FILE` describes it (T iterations, K tasks).
 
-        With ``names``, only those of its arrays that there are.
+        With ``names``, only those of its arrays that there are: each that is left out is time saved.
 
         Raises:
             StoreError: the trial is not complete, kept no history, or its file is damaged.
@@ -197,6 +197,26 @@ class Records:
                 return {name: arrays[name] for name in arrays.files if names is None or name in names}
         except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
             raise StoreError(f"trial {trial_key}: its {schema.HISTORY_FILE} is damaged ({error})") from error
+
+    def whole_history(self, trial_key: str, names: Collection[str]) -> dict[str, NDArray[Any]]:
+        """:meth:`history` with all of ``names``, ``iteration`` and ``tasks`` among them, in the shapes they must have.
+
+        Raises:
+            StoreError: as :meth:`history` does; an array is not there, is empty or has another shape.
+        """
+        history = self.history(trial_key, names)
+        absent = [name for name in names if name not in history]
+        if absent:
+            raise StoreError(f"trial {trial_key}: its {schema.HISTORY_FILE} lacks {', '.join(absent)}")
+        steps, tasks = history["iteration"].size, history["tasks"].size
+        square = (steps, tasks, tasks)
+        shapes = {"iteration": (steps,), "tasks": (tasks,), "count": (steps,), "group": (steps, tasks)}
+        shapes |= {"affinity": square, "together": square}
+        for name in names:
+            shape = history[name].shape
+            if shape != shapes[name] or not steps:
+                raise StoreError(f"trial {trial_key}: {name} in its {schema.HISTORY_FILE} has shape {shape}")
+        return history
 
 
 def _study_run(store: Store, experiments: Mapping[str, str], study: str, profile: str | None) -> Run:

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from analysis.figures import canvas
 from analysis.figures.affinity import affinity_axes, beta_label, beta_rows, by_beta, draw_pair, ramp
 from analysis.figures.groups import chosen_pairs
+from analysis.figures.series import grouping
 from analysis.figures.shelf import Shelf, missing_notes, source_notes
 from analysis.plan import Plan, PlanRow
 from analysis.records import Records
@@ -46,6 +47,7 @@ def fig4(shelf: Shelf) -> Figure:
     axes_a, axes_b, axes_c, axes_d = (figure.add_subplot(part[place]) for part in (left, right) for place in (0, 1))
     titles = ("(a) order of the groups", "(b) grouping", "(d) decay rate β of the affinity")
     marks: dict[str, Artist] = {}
+    tables = {id(records): rows_table(records) for records in used}
     for axes, title, (records, rows), studies in zip(
         (axes_a, axes_b, axes_d), titles, panels, (ORDER_STUDIES, GROUPING_STUDIES, BETA_STUDIES), strict=True
     ):
@@ -53,13 +55,17 @@ def fig4(shelf: Shelf) -> Figure:
             canvas.say_missing(axes, f"{title}: not recorded (run: {shelf.command(studies[0])})")
             continue
         labels = [beta_label(row) if axes is axes_d else row.label for row in rows]
-        marks |= delta_m_bars(axes, rows_table(records), [row.id for row in rows], labels)
+        marks |= delta_m_bars(axes, tables[id(records)], [row.id for row in rows], labels)
         axes.set_title(title, loc="left")
     curves = _beta_curves(axes_c, shelf, betas)
     if not curves and _MEASURED not in marks:
         raise shelf.empty("measured row of an order, a grouping or a decay rate", used or [shelf.first])
     canvas.legend_above(figure, list(marks.values()), list(marks), 4)
-    missing = [note for records, rows in panels if records for note in missing_notes(records, [r.id for r in rows])]
+    missing = [
+        note
+        for records in used
+        for note in missing_notes(records, dict.fromkeys(r.id for its, rows in panels if its is records for r in rows))
+    ]
     spread = "Δm against single-task networks: mean ± sample standard deviation over seeds."
     published = " Published: on Taskonomy, 40,000 iterations." if len(marks) > 1 else ""
     canvas.footer(figure, [*source_notes(used), *missing, spread + published])
@@ -120,7 +126,8 @@ def _beta_curves(axes: Axes, shelf: Shelf, records: Records | None) -> bool:
     if not found:
         canvas.say_missing(axes, f"(c) affinity by decay rate: not recorded (run: {shelf.command(BETA_STUDIES[0])})")
         return False
-    source, target = chosen_pairs(found[0])[0]
+    groups = grouping(found[0].records, found[0].row.id)
+    source, target = chosen_pairs(groups)[0] if groups is not None else (0, 0)
     affinity_axes(axes)
     for history, colour in zip(found, ramp(len(found)), strict=True):
         draw_pair(axes, history, source, target, colour).set_label(canvas.text(beta_label(history.row)))

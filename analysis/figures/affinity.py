@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter
 
 from analysis.figures import canvas
 from analysis.figures.grid import CurveGrid
-from analysis.figures.series import Array, Grouping, Series, by_backbone, draw_band, grouping
+from analysis.figures.series import Affinity, Array, Series, affinity, by_backbone, draw_band
 from analysis.figures.shelf import Shelf, missing_notes, source_notes
 from analysis.plan import Plan, PlanRow
 from analysis.records import Records
@@ -29,7 +29,7 @@ _BETA_ROWS = "beta"
 def backbones_figure(shelf: Shelf) -> Figure:
     """A panel for every pair of tasks, a line for every backbone that is recorded (figures D.3, D.4, D.5)."""
     studies = shelf.all()
-    found = [history for history in by_backbone(studies, ROW) if history.tracked]
+    found = [history for history in by_backbone(studies, ROW, affinity) if history.tracked]
     if not found:
         raise shelf.empty(f"tracked affinity of row '{ROW}'", studies)
     colours = [canvas.INK, *(canvas.colour(place) for place in range(len(found) - 1))]
@@ -58,9 +58,9 @@ def beta_rows(plan: Plan) -> list[PlanRow]:
     return sorted(rows, key=lambda row: _beta(row) or 0.0)
 
 
-def by_beta(records: Records) -> list[Grouping]:
+def by_beta(records: Records) -> list[Affinity]:
     """Of :func:`beta_rows`, those with a tracked affinity."""
-    found = (grouping(records, row.id) for row in beta_rows(records.plan))
+    found = (affinity(records, row.id) for row in beta_rows(records.plan))
     return [history for history in found if history is not None and history.tracked]
 
 
@@ -83,7 +83,7 @@ def affinity_axes(axes: Axes) -> None:
     axes.set_ylabel("affinity")
 
 
-def draw_pair(axes: Axes, history: Grouping, source: int, target: int, colour: str, dashes: Any = "-") -> Line2D:
+def draw_pair(axes: Axes, history: Affinity, source: int, target: int, colour: str, dashes: Any = "-") -> Line2D:
     """The affinity of one pair, tasks by index, as a line with its seed band, labelled ``A → B``."""
     line = draw_band(axes, history.affinity.pair(source, target), colour, dashes)
     line.set_label(canvas.text(f"{history.shorts[source]} → {history.shorts[target]}"))
@@ -96,7 +96,7 @@ def symmetric_limit(values: Iterable[Array]) -> float:
     return largest or 1.0
 
 
-def pair_grid(found: Sequence[Grouping], labels: Sequence[str], colours: Sequence[str], tinted: int = 0) -> Figure:
+def pair_grid(found: Sequence[Affinity], labels: Sequence[str], colours: Sequence[str], tinted: int = 0) -> Figure:
     """K x K panels, sources down, targets across. The y axes of a column agree and are symmetric around 0.
 
     Each panel is tinted by the affinity of history ``tinted`` at the end of training, on one scale for all panels,
@@ -122,22 +122,20 @@ def pair_grid(found: Sequence[Grouping], labels: Sequence[str], colours: Sequenc
     return figure
 
 
-def _reach(found: Sequence[Grouping], target: str) -> float:
+def _reach(found: Sequence[Affinity], target: str) -> float:
     """How far from 0 any curve or band of a target's column comes."""
     shown = [(history.affinity, history.tasks.index(target)) for history in found if target in history.tasks]
-    return symmetric_limit(
-        np.abs(affinity.mean[:, :, k]) + np.nan_to_num(affinity.sd[:, :, k]) for affinity, k in shown
-    )
+    return symmetric_limit(np.abs(series.mean[:, :, k]) + np.nan_to_num(series.sd[:, :, k]) for series, k in shown)
 
 
-def _pairs(history: Grouping, tasks: Sequence[str]) -> dict[tuple[int, int], Series]:
+def _pairs(history: Affinity, tasks: Sequence[str]) -> dict[tuple[int, int], Series]:
     """The affinity of each pair that a history has, by the places of source and target in ``tasks``."""
     own = {name: place for place, name in enumerate(history.tasks)}
     known = [(place, own[name]) for place, name in enumerate(tasks) if name in own]
     return {(i, k): history.affinity.pair(source, target) for i, source in known for k, target in known}
 
 
-def _read(history: Grouping) -> str:
+def _read(history: Affinity) -> str:
     span = f"0 to {history.affinity.x[-1]:,.0f}"
     return (
         f"Row A, column B: affinity A → B, the relative fall of B's loss over a step of A's group, over iterations "

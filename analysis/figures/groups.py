@@ -10,7 +10,7 @@ from matplotlib.ticker import PercentFormatter
 
 from analysis.figures import canvas
 from analysis.figures.affinity import ROW, affinity_axes, draw_pair
-from analysis.figures.series import BACKBONE_STUDIES, Grouping, by_backbone, draw_band
+from analysis.figures.series import BACKBONE_STUDIES, Grouping, by_backbone, draw_band, grouping
 from analysis.figures.shelf import Shelf, missing_notes, source_notes
 
 _BAND = "Lines: mean over seeds; bands: ± 1 sample standard deviation."
@@ -116,7 +116,7 @@ def _colorbar(figure: Figure, image: AxesImage, axes: list[Axes]) -> None:
 
 def _found(shelf: Shelf) -> list[Grouping]:
     studies = shelf.all()
-    found = by_backbone(studies, ROW)
+    found = by_backbone(studies, ROW, grouping)
     if not found:
         raise shelf.empty(f"complete trial of row '{ROW}'", studies)
     return found

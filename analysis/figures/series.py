@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -22,8 +22,8 @@ Array = NDArray[np.float64]
 BACKBONE_STUDIES = ("table2", "d1", "d2", "d3")
 """The studies of the paper's backbones on Taskonomy, ViT-L to ViT-T."""
 
-_ARRAYS = ("iteration", "affinity", "count", "together", "tasks")
-"""Of a grouping history, what is drawn."""
+_ARRAYS = ("iteration", "affinity", "tasks")
+"""Of a grouping history, what its affinity needs."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,8 @@ def draw_band(axes: Axes, series: Series, colour: str, dashes: Any = "-") -> Lin
 
 
 @dataclass(frozen=True)
-class Grouping:
-    """The grouping histories of one row, its complete trials.
+class Affinity:
+    """The affinity that one row tracked, its complete trials.
 
     Attributes:
         records: the row's study.
@@ -104,8 +104,6 @@ class Grouping:
         backbone: what was trained.
         tasks: (K,) names in the plan's order.
         shorts: (K,) their abbreviations.
-        together: (K, K) share of all iterations in which two tasks shared a group, mean over seeds.
-        count: (T,) the number of groups.
         affinity: (T, K, K), ``[:, i, k]`` from source i to target k.
         trial_keys: of the trials.
     """
@@ -115,8 +113,6 @@ class Grouping:
     backbone: str
     tasks: tuple[str, ...]
     shorts: tuple[str, ...]
-    together: Array
-    count: Series
     affinity: Series
     trial_keys: tuple[str, ...]
 
@@ -131,17 +127,69 @@ class Grouping:
         return bool(np.isfinite(self.affinity.mean).any())
 
 
+@dataclass(frozen=True)
+class Grouping(Affinity):
+    """The whole grouping histories of one row.
+
+    Attributes:
+        together: (K, K) share of all iterations in which two tasks shared a group, mean over seeds.
+        count: (T,) the number of groups.
+    """
+
+    together: Array
+    count: Series
+
+
+Found = TypeVar("Found", bound=Affinity)
+Read = Callable[[Records, str], Found | None]
+
+
+def affinity(records: Records, row_id: str) -> Affinity | None:
+    """:func:`grouping` without the groups, which are half of what is to be read. Raises as it does."""
+    found = _histories(records, row_id, ())
+    return found and Affinity(*found[0])
+
+
 def grouping(records: Records, row_id: str) -> Grouping | None:
     """The histories of a row; ``None`` where the plan has no such row or none of its trials is complete.
 
     Raises:
         StoreError: a complete trial has no history, or not the arrays of one.
     """
+    found = _histories(records, row_id, ("count", "together"))
+    if found is None:
+        return None
+    own, order, histories = found
+    square = np.ix_(order, order)
+    shares = [_share(history)[square] for history in histories]
+    counts = [(history["iteration"].astype(np.float64), history["count"].astype(np.float64)) for history in histories]
+    return Grouping(*own, together=np.mean(shares, axis=0), count=over_seeds(counts))
+
+
+def by_backbone(studies: Iterable[Records], row_id: str, read: Read[Found]) -> list[Found]:
+    """What :func:`affinity` or :func:`grouping` reads of a row in several studies, one of each backbone: of studies
+    that trained the same one, the first."""
+    found: dict[str, Found] = {}
+    for records in studies:
+        history = read(records, row_id)
+        if history is not None:
+            found.setdefault(history.backbone, history)
+    return list(found.values())
+
+
+_Own = tuple[Records, PlanRow, str, tuple[str, ...], tuple[str, ...], Series, tuple[str, ...]]
+
+
+def _histories(
+    records: Records, row_id: str, more: Sequence[str]
+) -> tuple[_Own, NDArray[np.int64], list[dict[str, NDArray[Any]]]] | None:
+    """The fields of :class:`Affinity`, the places of its tasks in the histories, and the histories with ``more`` of
+    their arrays."""
     row = next((row for row in records.plan.rows if row.id == row_id), None)
     done = records.trials[(records.trials["row"] == row_id) & (records.trials["status"] == schema.COMPLETE)]
     if row is None or done.empty:
         return None
-    histories = {key: _checked(key, records.history(key, _ARRAYS)) for key in done["trial_key"]}
+    histories = {key: records.whole_history(key, (*_ARRAYS, *more)) for key in done["trial_key"]}
     recorded = {tuple(str(task) for task in history["tasks"]) for history in histories.values()}
     if len(recorded) > 1:
         raise StoreError(f"row '{row_id}' of study '{records.plan.study}': its trials have different tasks")
@@ -149,48 +197,17 @@ def grouping(records: Records, row_id: str) -> Grouping | None:
     planned = {task.name: task.short or task.name for task in records.plan.tasks}
     tasks = tuple(task for task in planned if task in names) or names
     order = np.array([names.index(task) for task in tasks])
-    square = np.ix_(order, order)
-    steps = [history["iteration"].astype(np.float64) for history in histories.values()]
-    affinity = [history["affinity"][:, order[:, None], order] for history in histories.values()]
-    counts = [history["count"].astype(np.float64) for history in histories.values()]
-    shares = [_share(history)[square] for history in histories.values()]
-    return Grouping(
-        records=records,
-        row=row,
-        backbone=", ".join(dict.fromkeys(name for name in done[schema.BACKBONE] if name)),
-        tasks=tasks,
-        shorts=tuple(planned.get(task, task) for task in tasks),
-        together=np.mean(shares, axis=0),
-        count=over_seeds(list(zip(steps, counts, strict=True))),
-        affinity=over_seeds(list(zip(steps, affinity, strict=True))),
-        trial_keys=tuple(histories),
-    )
-
-
-def by_backbone(studies: Iterable[Records], row_id: str) -> list[Grouping]:
-    """A row's histories in several studies, one of each backbone: of studies that trained the same one, the first."""
-    found: dict[str, Grouping] = {}
-    for records in studies:
-        history = grouping(records, row_id)
-        if history is not None:
-            found.setdefault(history.backbone, history)
-    return list(found.values())
+    series = [
+        (history["iteration"].astype(np.float64), history["affinity"][:, order[:, None], order])
+        for history in histories.values()
+    ]
+    backbone = ", ".join(dict.fromkeys(name for name in done[schema.BACKBONE] if name))
+    shorts = tuple(planned.get(task, task) for task in tasks)
+    own = (records, row, backbone, tasks, shorts, over_seeds(series), tuple(histories))
+    return own, order, list(histories.values())
 
 
 def _share(history: Mapping[str, NDArray[Any]]) -> Array:
     """(K, K) share of iterations: a window's share counts by its iterations, which are fewer in a last, short one."""
     lengths = np.diff(history["iteration"], prepend=0).astype(np.float64)
     return np.tensordot(lengths / lengths.sum(), history["together"], axes=1)
-
-
-def _checked(key: str, history: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
-    absent = [name for name in _ARRAYS if name not in history]
-    if absent:
-        raise StoreError(f"trial {key}: its {schema.HISTORY_FILE} lacks {', '.join(absent)}")
-    steps, tasks = history["iteration"].size, history["tasks"].size
-    shapes = {"iteration": (steps,), "affinity": (steps, tasks, tasks), "count": (steps,), "tasks": (tasks,)}
-    shapes["together"] = shapes["affinity"]
-    for name, shape in shapes.items():
-        if history[name].shape != shape or not steps:
-            raise StoreError(f"trial {key}: {name} in its {schema.HISTORY_FILE} has shape {history[name].shape}")
-    return history

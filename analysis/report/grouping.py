@@ -120,15 +120,9 @@ def films(records: Records) -> list[Film]:
 
 def _history(records: Records, key: str) -> dict[str, Any] | None:
     try:
-        history = records.history(key)
+        return records.whole_history(key, _WANTED)
     except StoreError:
         return None
-    if not set(_WANTED) <= history.keys():
-        return None
-    steps, tasks = history["iteration"].size, history["tasks"].size
-    square = (steps, tasks, tasks)
-    whole = history["affinity"].shape == history["together"].shape == square and history["group"].shape == square[:2]
-    return history if whole and steps else None
 
 
 def _film(row: PlanRow, tasks: tuple[str, ...], histories: dict[int, dict[str, Any]], frames: int) -> Film:

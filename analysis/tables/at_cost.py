@@ -60,9 +60,10 @@ def validation_gains(records: Records) -> pd.DataFrame:
         or set(wanted) - {*records.metric_names}
     ):
         return pd.DataFrame({name: pd.Series(dtype="float64") for name in columns})
+    curves = records.curves_of(wanted)
     total: pd.Series | None = None
     for task, name, alone in zip(plan.tasks, names, base, strict=True):
-        values = records.curves(name).set_index(["run_id", "step"])["value"]
+        values = curves[name].set_index(["run_id", "step"])["value"]
         values = values[~values.index.duplicated()]  # A run that several rows share.
         gain = (100 if task.higher_is_better else -100) * (values - alone) / alone
         total = gain if total is None else total + gain
@@ -70,7 +71,7 @@ def validation_gains(records: Records) -> pd.DataFrame:
     evaluated = (total[np.isfinite(total)] / len(names)).rename("delta_m").reset_index()
     evaluated = evaluated.sort_values(["run_id", "step"], kind="stable", ignore_index=True)
     for name in COSTS:
-        evaluated[name] = _spent(records, name, evaluated)
+        evaluated[name] = _spent(curves[schema.cost(name)], evaluated)
     found = whole[["row", "seed", "run_id"]].merge(evaluated.dropna(subset=[*COSTS]), on="run_id")
     return found[columns].sort_values(["row", "seed", "step"], kind="stable", ignore_index=True)
 
@@ -83,9 +84,9 @@ def _baseline(records: Records) -> list[float]:
     return [float(means.get((task.name, task.metric), math.nan)) for task in plan.tasks]
 
 
-def _spent(records: Records, name: str, evaluated: pd.DataFrame) -> NDArray[np.float64]:
-    """A cost at every evaluation, between the reports before and after it; NaN for a run that reported none."""
-    reports = records.curves(schema.cost(name)).drop_duplicates(["run_id", "step"])
+def _spent(curve: pd.DataFrame, evaluated: pd.DataFrame) -> NDArray[np.float64]:
+    """A cost of this curve at every evaluation, between the reports before and after it; NaN for a run without any."""
+    reports = curve.drop_duplicates(["run_id", "step"])
     reports = reports.sort_values(["run_id", "step"], kind="stable")
     runs = reports["run_id"].to_numpy(dtype=object)
     steps, values = (reports[column].to_numpy(dtype=np.float64) for column in ("step", "value"))

@@ -97,7 +97,7 @@ def test_grouping_puts_the_tasks_in_the_order_of_the_plan(store: SyntheticStore)
 def test_a_backbone_is_drawn_once(store: SyntheticStore) -> None:
     for study in ("d1", "d2", "d3"):
         grouped_study(store, study, backbone="vit_tiny" if study == "d3" else "vit_pico")
-    found = by_backbone([Records.load(store.home, study) for study in ("d1", "d2", "d3")], "selective")
+    found = by_backbone([Records.load(store.home, study) for study in ("d1", "d2", "d3")], "selective", grouping)
     assert [history.label for history in found] == ["vit_pico (d1)", "vit_tiny (d3)"]
 
 
