@@ -22,6 +22,8 @@ from trainables.errors import ConfigError, StoreError, unknown
 
 MISSING = "missing"
 """The status of a trial no run was ever begun for."""
+DEVICE_HOURS = "device_hours"
+"""The column of what a trial took of its devices."""
 
 _TAGS = (
     schema.STATUS_REASON,
@@ -36,6 +38,7 @@ _TAGS = (
     schema.EXECUTOR,
     schema.DEVICE,
     schema.HOST,
+    schema.HELD,
     schema.GIT_COMMIT,
     schema.GIT_DIRTY,
     schema.VERSIONS,
@@ -63,8 +66,9 @@ class Records:
             ``trial_key``, ``run_id``, ``experiment_id``, ``status`` (``missing`` where no run was begun), ``tasks``
             (tuple of names), the tags of the run under their own names (``method``, ``backbone``, ``data``,
             ``device``, ``git_commit``, ``status_reason``, ...; empty where absent), ``groups`` (the last number of
-            groups), ``mean_groups`` (over all iterations) and the costs (``iterations``, ``trunk_passes``,
-            ``seconds``, ...; NaN where absent).
+            groups), ``mean_groups`` (over all iterations), the costs (``iterations``, ``trunk_passes``, ``seconds``,
+            ...; NaN where absent) and ``device_hours`` (of the GPUs, or cores, that the trial held; of one where the
+            record is older than the tag that says how many).
         metrics: one row per number of a complete trial: ``row``, ``label``, ``seed``, ``task``, ``split`` (``val`` or
             ``test``), ``metric``, ``value`` (the last one logged), ``trial_key``, ``run_id``.
     """
@@ -114,7 +118,9 @@ class Records:
         ]
         return cls(
             plan=plan,
-            trials=_frame(trials, (*_TRIAL_COLUMNS, *_TAGS, "groups", schema.MEAN_GROUPS, *schema.ALL_COSTS)),
+            trials=_frame(
+                trials, (*_TRIAL_COLUMNS, *_TAGS, "groups", schema.MEAN_GROUPS, *schema.ALL_COSTS, DEVICE_HOURS)
+            ),
             metrics=_frame(metrics, _METRIC_COLUMNS),
             _store=store,
             _complete=complete,
@@ -320,7 +326,16 @@ def _trial(row: PlanRow, cell: PlanCell, run: Run | None) -> dict[str, Any]:
         **{tag: tags.get(tag, "") for tag in _TAGS},
         "groups": number(numbers.get(schema.GROUP_COUNT, math.nan)),
         **{name: number(numbers.get(schema.cost(name), math.nan)) for name in schema.ALL_COSTS},
+        DEVICE_HOURS: _device_hours(run) if run else math.nan,
     }
+
+
+def _device_hours(run: Run) -> float:
+    held = run.tags.get(schema.HELD) or "1"
+    try:
+        return number(run.metrics.get(schema.cost("seconds"), math.nan)) * float(held) / 3600.0
+    except ValueError:
+        raise StoreError(f"run {run.run_id}: its tag {schema.HELD} is no number ('{held}')") from None
 
 
 def _metric_lines(row: PlanRow, cell: PlanCell, run: Run | None) -> Iterator[dict[str, Any]]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import pandas as pd
 
 from analysis.escape import DASH
-from analysis.records import Records
+from analysis.records import DEVICE_HOURS, Records
 from analysis.report.markup import Cell, Head, RunLinks, safe, section, table
 from analysis.report.plot import Dot, pareto, scatter_chart
 from analysis.sheet import short_number
@@ -16,7 +16,6 @@ from analysis.tables import columns as c
 from analysis.tables.results import row_results
 from study import schema
 
-_HOUR = 3600
 _SMALLEST = 0.005
 """Percent that two decimals show as more than nothing."""
 
@@ -49,16 +48,16 @@ def cost_section(records: Records, frame: pd.DataFrame, links: RunLinks) -> str:
         if len(dots) > 1:
             chart = scatter_chart(f"Delta_m over {title}", title, "Delta_m, %", list(dots.values()), front)
             charts.append(f"<figure><figcaption>Delta_m over {safe(title)}</figcaption>{chart}</figure>")
-    hours = hours_name(records.trials[schema.DEVICE])
+    unit = hours_name(records.trials)
     heads = [Head("row", words=True), Head("Delta_m %", "up"), Head("on the Pareto line of", words=True)]
-    heads.append(Head(hours, "down"))
+    heads.append(Head(unit, "down"))
     heads += [
         Head(name.replace("_", " "), "" if name in ("iterations", "samples") else "down") for name in schema.COSTS
     ]
     rows: list[tuple[str, Sequence[Cell]]] = []
     for row, result in results.items():
         mean = quality[row][0]
-        seconds = result.costs["seconds"]
+        hours = result.costs[DEVICE_HOURS]
         runs = _runs(records, row)
         on = [name.replace("_", " ") for name, front in fronts.items() if row in front]
         shown = DASH if not math.isfinite(mean) else f"{mean:+.2f}" if abs(mean) >= _SMALLEST else "0.00"
@@ -67,7 +66,7 @@ def cost_section(records: Records, frame: pd.DataFrame, links: RunLinks) -> str:
             Cell(shown, mean),
             Cell("both" if len(on) == len(_AXES) else safe(on[0] if on else DASH)),
         ]
-        cells.append(Cell(short_number(seconds / _HOUR), seconds / _HOUR))
+        cells.append(Cell(short_number(hours), hours))
         for name in schema.COSTS:
             value = result.costs[name]
             text = short_number(value)
@@ -75,7 +74,7 @@ def cost_section(records: Records, frame: pd.DataFrame, links: RunLinks) -> str:
         rows.append(("baseline" if row == records.plan.baseline else "", cells))
     what = (
         "A seed's cost is the sum over its trials: single-task training counts all its networks. Seconds are of the "
-        "training loop on the device that ran it."
+        f"training loop; {unit} are of all the devices that a trial held meanwhile, or of its part of a shared one."
     )
     line = (
         "Pareto line: rows that no other row is both cheaper and better than; filled points on it. Whiskers: ± sample "
@@ -92,21 +91,20 @@ def cost_section(records: Records, frame: pd.DataFrame, links: RunLinks) -> str:
     )
 
 
-def hours_name(devices: Iterable[str]) -> str:
-    """``GPU-hours``, ``CPU-hours``, or ``device-hours`` where there are both, or none is named."""
-    kinds = {str(device).split(maxsplit=1)[0] for device in devices if device}
-    names = {"CPU-hours" if kind == "cpu" else "GPU-hours" for kind in kinds}
+def hours_name(trials: pd.DataFrame) -> str:
+    """``GPU-hours``, ``core-hours``, or ``device-hours`` where there are both, or no device is named."""
+    devices = [str(device) for device in trials[schema.DEVICE] if device]
+    names = {"GPU-hours" if device.startswith("cuda") else "core-hours" for device in devices}
     return names.pop() if len(names) == 1 else "device-hours"
 
 
 def total_hours(records: Records) -> str:
     """What every complete trial of the study took together, in one sentence; shared ones count once."""
     complete = records.trials[records.trials["status"] == schema.COMPLETE].drop_duplicates("trial_key")
-    seconds = float(complete["seconds"].sum())
-    if not seconds > 0:
+    hours = float(complete[DEVICE_HOURS].sum())
+    if not hours > 0:
         return ""
-    name = hours_name(complete[schema.DEVICE])
-    return f"All {len(complete)} complete trials together: {seconds / _HOUR:.3g} {name}."
+    return f"All {len(complete)} complete trials together: {hours:.3g} {hours_name(complete)}."
 
 
 def _runs(records: Records, row: str) -> list[tuple[str, str]]:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from analysis.delta_m import delta_m, incomplete_tasks
 from analysis.plan import Plan, PlanRow
-from analysis.records import Records
+from analysis.records import DEVICE_HOURS, Records
 from study import schema
 
 _REASON_LENGTH = 100
@@ -25,8 +25,8 @@ class RowResult:
         row: of the plan.
         seeds: seed to task to test metric. NaN where the trial ended without a finite number (it diverged, or the
             metric is absent from a complete run); no entry where the trial is not complete yet or failed.
-        costs: cost name to the mean over the seeds whose trials are all complete, a seed's being the sum over its
-            trials; NaN for none.
+        costs: cost name, ``device_hours`` among them, to the mean over the seeds whose trials are all complete, a
+            seed's being the sum over its trials; NaN for none.
         notes: what is missing and why, one phrase each.
     """
 
@@ -87,8 +87,9 @@ def _result(plan: Plan, row: PlanRow, trials: pd.DataFrame, found: Mapping[tuple
 def _costs(trials: pd.DataFrame) -> dict[str, float]:
     lacking = trials.loc[trials["status"] != schema.COMPLETE, "seed"]
     whole = trials[~trials["seed"].isin(lacking)]
-    sums = whole.groupby("seed")[list(schema.COSTS)].sum(min_count=1)
-    return {name: float(sums[name].mean()) for name in schema.COSTS}
+    names = [*schema.COSTS, DEVICE_HOURS]
+    sums = whole.groupby("seed")[names].sum(min_count=1)
+    return {name: float(sums[name].mean()) for name in names}
 
 
 def _notes(plan: Plan, row: PlanRow, trials: pd.DataFrame, seeds: Mapping[int, Mapping[str, float]]) -> tuple[str, ...]:

@@ -14,11 +14,15 @@ from synthetic_records import SyntheticStore, cell, costs, plan, row
 from analysis.claims import claims
 from analysis.listing import listing
 from analysis.records import Records
-from analysis.report import report_html
-from analysis.report.cost import hours_name
+from analysis.report import RunLinks, report_html
+from analysis.report.cost import cost_section, hours_name, total_hours
 from analysis.report.curves import thinned
 from analysis.report.plot import Axis, Dot, Line, axis_for, line_chart, nice_step, pareto
 from analysis.report.verdicts import claims_section
+from analysis.tables import rows_table
+from analysis.tables.results import row_results
+from study import schema
+from trainables.errors import StoreError
 
 DOTS = st.lists(st.tuples(st.integers(1, 9), st.integers(-9, 9)), min_size=1, max_size=12)
 
@@ -64,14 +68,41 @@ def test_thinned_keeps_both_ends(size, most):
 @pytest.mark.parametrize(
     ("devices", "name"),
     [
-        (["cpu x86_64", ""], "CPU-hours"),
+        (["cpu x86_64", ""], "core-hours"),
         (["cuda A100"], "GPU-hours"),
         (["cpu", "cuda"], "device-hours"),
         ([], "device-hours"),
     ],
 )
 def test_hours_are_named_after_what_ran(devices, name):
-    assert hours_name(devices) == name
+    assert hours_name(pd.DataFrame({"device": devices}, dtype="str")) == name
+
+
+def test_hours_are_of_the_devices_a_trial_held(store: SyntheticStore):
+    rows = [row("shared", [cell("a-0", 0), cell("a-1", 1)]), row("two", [cell("b-0", 0)]), row("old", [cell("c-0", 0)])]
+    store.study(plan([*rows, row("again", [cell("b-0", 0)])], baseline=None))
+    for key, held in (("a-0", "0.25"), ("a-1", "0.25"), ("b-0", "2"), ("c-0", "")):
+        tags = {schema.DEVICE: "cuda NVIDIA H200", **({schema.HELD: held} if held else {})}
+        store.trial(key, {"depth/rmse": 1.0, "semseg/miou": 40.0}, tags=tags, metrics=costs(100, 7200.0))
+    records = Records.load(store.home, "toy")
+    assert {name: found.costs["device_hours"] for name, found in row_results(records).items()} == {
+        "shared": 0.5,
+        "two": 4.0,
+        "old": 2.0,  # A record without the tag: one device.
+        "again": 4.0,
+    }
+    # 2 x 0.5 + 4 + 2: the trial that two rows share counts once.
+    assert total_hours(records) == "All 4 complete trials together: 7 GPU-hours."
+    page = cost_section(records, rows_table(records), RunLinks())
+    assert re.search(r"<th[^>]*>.*GPU-hours", page)
+    assert "GPU-hours are of all the devices that a trial held" in page
+
+
+def test_a_number_of_devices_that_is_none_is_named(store: SyntheticStore):
+    store.study(plan([row("a", [cell("a-0", 0)])], baseline=None))
+    store.trial("a-0", {}, tags={schema.HELD: "many"}, metrics=costs(100, 7200.0))
+    with pytest.raises(StoreError, match=r"its tag held is no number \('many'\)"):
+        Records.load(store.home, "toy")
 
 
 def test_claims_of_this_study_alone(mixed_home: Path):
