@@ -114,10 +114,12 @@ def plan_overview(plans: Sequence[Plan], home: Home, workers: int) -> PlanOvervi
     costs = CostModel(client)
     distinct: dict[str, Trial] = {}
     passes: dict[str, float] = {}
+    shared: list[str] = []
     rows = []
     for plan in plans:
         for row in plan.rows:
             own = [trial for trial in row.trials if trial.key not in distinct]
+            shared += [trial.key for trial in row.trials if trial.key in distinct]
             distinct.update({trial.key: trial for trial in own})
             passes.update({trial.key: expected_passes(trial.config) for trial in own})
             left = [trial for trial in own if trial.key not in finished]
@@ -145,7 +147,7 @@ def plan_overview(plans: Sequence[Plan], home: Home, workers: int) -> PlanOvervi
         finished=len(distinct) - len(to_train),
         left=len(to_train),
         trunk_passes=sum(passes.values()),
-        passes_saved=sum(row.trunk_passes for row in rows) - sum(passes.values()),
+        passes_saved=sum((passes[key] for key in shared), 0.0),
         seconds=estimate.seconds,
         wall_seconds=estimate.seconds / max(1, min(workers, len(to_train) or 1)),
         workers=workers,

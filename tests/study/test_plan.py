@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import csv
+import io
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from search_spaces import Axis, apply, axes_from, grid
 from study.home import Home
@@ -198,8 +200,21 @@ def test_bundles_name_studies_that_exist_and_share_their_cells(tmp_path: Path) -
     overview = plan_overview(plans, Home(tmp_path / "none"), workers=2)
     keys = [trial.key for plan in plans for row in plan.rows for trial in row.trials]
     assert (overview.named, overview.distinct) == (len(keys), len(set(keys)))
+    assert overview.passes_saved == pytest.approx(
+        sum(row.trunk_passes for row in overview.rows) - overview.trunk_passes
+    )
     assert overview.passes_saved > 0
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_a_plan_that_shares_nothing_saves_nothing(tmp_path: Path, seeds: int) -> None:
+    overview = plan_overview([make_plan(load_spec("d5"), "cpu", seeds)], Home(tmp_path / "none"), workers=2)
+    assert overview.named == overview.distinct
+    assert overview.passes_saved == 0  # And no rest of a sum that would be shown as -0.
+    text = io.StringIO()
+    overview.print(Console(file=text, width=160))
+    assert "saved" not in text.getvalue()
 
 
 def test_every_method_of_the_paper_has_its_row() -> None:
