@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Collection, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -19,6 +20,7 @@ from analysis.addresses import first_line, shown, with_driver
 from analysis.database import Database
 from analysis.run import Run
 from analysis.server import Server
+from study import schema
 from trainables.errors import StoreError
 
 if TYPE_CHECKING:
@@ -121,6 +123,20 @@ class Store:
             if (place / name).is_file():
                 return place / name
         raise StoreError(f"run {run.run_id}: its artifact {name} is not there ({folder / name})")
+
+    def config(self, run: Run) -> dict[str, Any]:
+        """The resolved trial config that a run recorded, nested.
+
+        Raises:
+            StoreError: it is not there, or is none.
+        """
+        try:
+            value = json.loads(self.artifact(run, schema.CONFIG_FILE).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise StoreError(f"run {run.run_id}: its {schema.CONFIG_FILE} cannot be read ({error})") from None
+        if not isinstance(value, dict):
+            raise StoreError(f"run {run.run_id}: its {schema.CONFIG_FILE} is no trial config")
+        return value
 
     def _fetch(self, run: Run, name: str) -> Path:
         if self._fetched is None:

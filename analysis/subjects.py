@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -161,8 +160,8 @@ class Directory:
         if run is None:
             return None
         try:
-            return dict(json.loads(self.store.artifact(run, schema.CONFIG_FILE).read_text(encoding="utf-8")))
-        except (StoreError, OSError, ValueError):
+            return self.store.config(run)
+        except StoreError:
             return dict(self.store.params([run.run_id])[run.run_id])
 
     def any_config(self, subject: Subject) -> dict[str, Any] | None:

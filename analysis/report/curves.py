@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 
-from analysis.figures.series import over_seeds
+from analysis.figures.series import over_points
 from analysis.records import Records
 from analysis.report.markup import safe, section
 from analysis.report.plot import COLOURS, DASHES, Array, Line, line_chart
@@ -19,20 +20,22 @@ _NUMBERS = 50_000
 def curves_section(records: Records) -> str:
     """Two panels per task, a line per row; empty where no curve is recorded."""
     plan = records.plan
-    recorded = set(records.metric_names)
-    panels, drawn = [], set()
-    points = max(2, min(_POINTS, _NUMBERS // (2 * len(plan.tasks) * max(len(plan.rows), 1))))
+    titles = {}
     for task in plan.tasks:
         validation = "↑" if task.higher_is_better else "↓"
-        for name, title in (
-            (schema.train_loss(task.name), f"{task.name}: training loss ↓"),
-            (schema.metric(schema.VAL, task.name, task.metric), f"{task.name}: validation {task.metric} {validation}"),
-        ):
-            lines = row_lines(records, name, points) if name in recorded else []
-            if lines:
-                drawn |= {line.place for line in lines}
-                chart = line_chart(title.rstrip(" ↑↓"), lines)
-                panels.append(f"<figure><figcaption>{safe(title)}</figcaption>{chart}</figure>")
+        titles[schema.train_loss(task.name)] = f"{task.name}: training loss ↓"
+        titles[schema.metric(schema.VAL, task.name, task.metric)] = (
+            f"{task.name}: validation {task.metric} {validation}"
+        )
+    curves = records.curves_of([name for name in titles if name in records.metric_names])
+    panels, drawn = [], set()
+    points = max(2, min(_POINTS, _NUMBERS // (2 * len(plan.tasks) * max(len(plan.rows), 1))))
+    for name, curve in curves.items():
+        lines = row_lines(records, curve, points)
+        if lines:
+            drawn |= {line.place for line in lines}
+            chart = line_chart(titles[name].rstrip(" ↑↓"), lines)
+            panels.append(f"<figure><figcaption>{safe(titles[name])}</figcaption>{chart}</figure>")
     if not panels:
         return ""
     legend = "".join(legend_entry(place, row.label) for place, row in enumerate(plan.rows) if place in drawn)
@@ -48,19 +51,15 @@ def curves_section(records: Records) -> str:
     )
 
 
-def row_lines(records: Records, name: str, points: int = _POINTS) -> list[Line]:
-    """A metric over training, a line of at most ``points`` for every row that has it."""
-    curves = records.curves(name)
+def row_lines(records: Records, curve: pd.DataFrame, points: int = _POINTS) -> list[Line]:
+    """A metric over training, as :meth:`analysis.records.Records.curves` gives it: a line of at most ``points`` for
+    every row that has it."""
+    by_row = dict(iter(curve.groupby("row", sort=False)))
     lines = []
     for place, row in enumerate(records.plan.rows):
-        mine = curves[curves["row"] == row.id]
-        if mine.empty:
+        if row.id not in by_row:
             continue
-        seeds = [
-            (group["step"].to_numpy(dtype=float), group["value"].to_numpy(dtype=float))
-            for _, group in mine.groupby("seed", sort=True)
-        ]
-        series = over_seeds(seeds)
+        series = over_points(by_row[row.id])
         if np.isfinite(series.mean).any():
             keep = thinned(len(series.x), points)
             lines.append(Line(row.label, place, series.x[keep], series.mean[keep], series.sd[keep]))

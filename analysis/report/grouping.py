@@ -75,7 +75,8 @@ def grouping_section(records: Records) -> str:
     found = films(records)
     if not found:
         return ""
-    count = row_lines(records, schema.GROUP_COUNT) if schema.GROUP_COUNT in records.metric_names else []
+    counted = schema.GROUP_COUNT in records.metric_names
+    count = row_lines(records, records.curves(schema.GROUP_COUNT)) if counted else []
     tracked = [film for film in found if np.isfinite(film.affinity).any()] or found
     first = next((film for film in tracked if film.row == ROW), tracked[0])
     start = found.index(first)

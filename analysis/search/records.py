@@ -192,14 +192,7 @@ class SearchRecords:
         Raises:
             StoreError: it is not there, or damaged.
         """
-        run = next(run for run in self._runs if run.run_id == run_id)
-        try:
-            value = json.loads(self._store.artifact(run, schema.CONFIG_FILE).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise StoreError(f"run {run_id}: its {schema.CONFIG_FILE} cannot be read ({error})") from None
-        if not isinstance(value, dict):
-            raise StoreError(f"run {run_id}: its {schema.CONFIG_FILE} is no trial config")
-        return value
+        return self._store.config(next(run for run in self._runs if run.run_id == run_id))
 
 
 def recorded_searches(store: Store) -> list[SearchRun]:
