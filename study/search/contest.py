@@ -226,6 +226,7 @@ class Contest:
         elif past.status == schema.PRUNED:
             if not entry.reported:
                 return False  # another search stopped it, at what it knew
+            entry.judgement = self.objective.judge(past.metrics, entry.costs, int(entry.costs.get("iterations", 0)))
             self._end(entry, schema.PRUNED, past.reason)
         else:
             judgement = self.objective.judge(past.metrics, entry.costs, int(entry.costs.get("iterations", 0)))

@@ -10,6 +10,7 @@ import optuna
 
 from study.addresses import mask, sql_url
 from study.home import Home
+from study.search.waiting import WaitingStorage
 from study.store import exclusive
 from trainables.errors import StoreError
 
@@ -59,13 +60,13 @@ def open_storage(home: Home, given: str | None = None) -> optuna.storages.BaseSt
             # Of two drivers that make the tables at once, one fails.
             with exclusive(home):
                 _make_schema(url)
-                return optuna.storages.RDBStorage(url, engine_kwargs=_engine(url))
+                return WaitingStorage(url, _engine(url))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             if url.startswith("journal:"):
                 backend = optuna.storages.journal.JournalFileBackend(url.removeprefix("journal:"))
                 return optuna.storages.JournalStorage(backend)
-            return optuna.storages.RDBStorage(url, engine_kwargs=_engine(url))
+            return WaitingStorage(url, _engine(url))
     except (OSError, ValueError, ImportError, RuntimeError, SQLAlchemyError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise StoreError(f"search storage {mask(url)}: cannot be opened: {mask(first)}") from None

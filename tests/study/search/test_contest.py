@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import random
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -144,6 +148,50 @@ def test_a_search_killed_again_and_again_ends_with_the_trials_of_an_undisturbed_
     assert TrialState.RUNNING not in states
 
 
+@pytest.mark.parametrize("note", range(1, 7))
+def test_a_stopped_trial_whose_end_is_recorded_and_half_told_ends_as_it_did(
+    note: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_search(spec_of("random", "median"))
+    (tmp_path / "calm").mkdir()
+    (tmp_path / "storm").mkdir()
+    calm = contest_of(plan, storage(tmp_path / "calm"))
+    play(calm)
+    records: dict[str, Past] = {}
+    storm = contest_of(plan, storage(tmp_path / "storm"), records.get)
+    killed = False
+    while (trial := storm.next()) is not None:
+        for report in reports(trial, bowl):
+            decision, _ = storm.take(report)
+            if report.over:
+                storm.finish(report, "run")
+            elif decision is Decision.STOP:
+                why = storm.why_stopped(trial.key)
+                records[trial.key] = replace(past_of(trial, schema.PRUNED, report), reason=why)
+                if killed:
+                    storm.stop(trial.key, "run")
+                    break
+                told, original = itertools.count(1), optuna.Trial.set_user_attr
+
+                def dying(
+                    self: optuna.Trial, *args: Any, told: Any = told, original: Callable[..., None] = original
+                ) -> None:
+                    if next(told) == note:
+                        raise KilledError
+                    original(self, *args)
+
+                with monkeypatch.context() as patched:
+                    patched.setattr(optuna.Trial, "set_user_attr", dying)
+                    with pytest.raises(KilledError):
+                        storm.stop(trial.key, "run")
+                storm, killed = contest_of(plan, storage(tmp_path / "storm"), records.get), True
+                break
+    assert killed
+    assert outcomes(storm) == outcomes(calm)
+    noted = [[t.user_attrs[name] for name in (PASSES, STATUS)] for t in storm.trials()]
+    assert noted == [[t.user_attrs[name] for name in (PASSES, STATUS)] for t in calm.trials()]
+
+
 def test_a_trial_half_asked_for_is_dropped_and_its_point_asked_again(tmp_path: Path) -> None:
     plan = plan_search(spec_of("tpe"))
     contest = contest_of(plan, storage(tmp_path))
@@ -169,8 +217,8 @@ def test_what_was_made_before_is_not_made_again(tmp_path: Path) -> None:
     assert all(len(values) == 1 for values in by_key.values())
 
 
-def past_of(trial: Trial, status: str) -> Past:
-    last = list(reports(trial, bowl))[-1]
+def past_of(trial: Trial, status: str, last: Report | None = None) -> Past:
+    last = last or list(reports(trial, bowl))[-1]
     metrics = {point.name: point.value for point in last.points}
     metrics |= {schema.cost(name): value for name, value in last.costs.items()}
     return Past(f"run-{trial.key[:8]}", status, "the loss of normal" if status == schema.DIVERGED else "", metrics)
