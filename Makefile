@@ -43,12 +43,13 @@ $(VENV)/.installed-docs: $(VENV)/.installed
 study: $(VENV)/.installed
 	$(BIN)/mtl-study run $(STUDY) --profile $(PROFILE)
 
-# A file goes to one process whole: its fixtures (a study that ran, a cluster) are made once.
+# A file goes to one process whole: its fixtures (a study that ran, a cluster) are made once. In the order of tests/conftest.py, since
+# xdist's own, by the number of tests, leaves the files with a few long ones to the end.
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow and not ray"
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not ray"
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

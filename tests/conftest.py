@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from study import environment
+from study import environment, store
+from study.home import Home
 
 environment.quiet()
 
@@ -19,6 +26,13 @@ TINY: dict[str, Any] = {
     "record": {"eval_every": 3, "points": 3},
     "tasks": {"set": "taskonomy", "include": ["depth_zbuffer", "normal", "principal_curvature"]},
 }
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests first, those with most of them before the others: one that is begun last leaves the other
+    processes idle."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.fixture(scope="session")
@@ -44,3 +58,22 @@ def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test writes into the checkout's home."""
     monkeypatch.setenv("MTL_STUDY_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _tables_made_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """MLflow takes a second to make its tables; in this process they are made once, other homes begin with a copy."""
+    make, first = store._create_database, tmp_path_factory.mktemp("tables") / "mlflow.db"
+
+    def create(home: Home) -> None:
+        if not first.exists():
+            make(home)
+            shutil.copyfile(home.database, first)
+            return
+        home.require()
+        with tempfile.TemporaryDirectory(dir=home.path, prefix=".new-records-") as folder, suppress(FileExistsError):
+            os.link(shutil.copyfile(first, Path(folder) / first.name), home.database)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "_create_database", create)
+        yield
