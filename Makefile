@@ -6,6 +6,7 @@
 # make bench   what one step of every method costs; more with BENCH='--backbone vit_tiny --image-size 128 --batch 16'
 # make bench-sweep  what a sweep costs beside its training, beside Ray Tune and Optuna (about half an hour); shorter with BENCH='--trials 20 --seconds 1'
 # make bench-data  samples per second and core of every data set, beside plain loops; a few minutes
+# make bench-analysis  what loading 10,000 runs takes, and every table, figure, claim and audit of them; three minutes
 # make results train the studies of docs/results at profile cpu, three seeds, and write their tables and figures (about half an hour)
 # make chaos   kill and break what a sweep is made of, N times, and hold what is recorded against an undisturbed sweep
 PYTHON ?= python3
@@ -16,7 +17,7 @@ PROFILE ?= cpu
 # pip compiles what it installs; without compiled files every Ray worker starts about twice as slowly.
 PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --compile -c constraints.txt
 
-.PHONY: study test test-fast check docs links bench bench-data chaos results format clean bench-sweep
+.PHONY: study test test-fast check docs links bench bench-data chaos results format clean bench-sweep bench-analysis
 
 $(VENV)/.created:
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; name another with make PYTHON=python3.12")'
@@ -89,6 +90,9 @@ chaos: $(VENV)/.installed-dev
 
 bench-sweep: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.sweep $(BENCH)
+
+bench-analysis: $(VENV)/.installed-dev
+	$(BIN)/python -m benchmarks.analysis $(BENCH)
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
