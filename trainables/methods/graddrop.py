@@ -12,6 +12,12 @@ from torch import Tensor
 from trainables.methods.gramian import Array, GradientConfig, GradientMethod, Rows, SolverInfo
 from trainables.methods.gramian.method import no_weights
 
+_BLOCK = 32768
+"""Columns that are dropped at once on a CPU: what is made on the way stays in the cache."""
+
+_BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+"""Integers as wide as a float of so many bytes."""
+
 
 class GradDropConfig(GradientConfig):
     """The fields of ``graddrop``."""
@@ -75,7 +81,28 @@ def graddrop(rows: Tensor, noise: Tensor, leak: float = 0.0) -> Tensor:
         noise: (...) uniform on [0, 1).
         leak: see :class:`GradDropConfig`.
     """
+    if rows.device.type != "cpu" or noise.numel() < 2 * _BLOCK:
+        return _drop(rows, noise, leak)
+    # The last block is the widest: torch would add up a single column left over in another order.
+    blocks = noise.numel() // _BLOCK
+    widths = [_BLOCK] * (blocks - 1) + [noise.numel() - _BLOCK * (blocks - 1)]
+    parts = zip(rows.flatten(1).split(widths, 1), noise.flatten().split(widths), strict=True)
+    return torch.cat([_drop(block, drawn, leak) for block, drawn in parts]).view(noise.shape)
+
+
+def _drop(rows: Tensor, noise: Tensor, leak: float) -> Tensor:
+    """:func:`graddrop` in one piece."""
     positive, negative = rows.clamp_min(0).sum(0), rows.clamp_max(0).sum(0)
     # P = positive / (positive - negative), not divided out: no coordinate is 0 / 0.
-    drawn = torch.where(positive > noise * (positive - negative), positive, negative)
+    drawn = _larger(positive, noise * (positive - negative), negative)
     return drawn if leak == 0.0 else drawn.lerp(positive + negative, leak)
+
+
+def _larger(tensor: Tensor, threshold: Tensor, otherwise: Tensor) -> Tensor:
+    """``torch.where(tensor > threshold, tensor, otherwise)``, to the bit."""
+    if tensor.device.type != "cpu":
+        return torch.where(tensor > threshold, tensor, otherwise)
+    # There it branches at every entry, and what is drawn at random is guessed wrong half of the time.
+    as_bits = _BITS[tensor.element_size()]
+    yes, no = tensor.view(as_bits), otherwise.view(as_bits)
+    return (tensor > threshold).to(as_bits).mul_(yes ^ no).bitwise_xor_(no).view(tensor.dtype)

@@ -30,19 +30,19 @@ class Rows:
     def __init__(self, tasks: int, like: Sequence[Tensor]) -> None:
         self.tasks = tasks
         self.stacks = [torch.zeros(tasks, *t.shape, dtype=t.dtype, device=t.device) for t in like]
+        # Made once: to index every stack anew for every task takes a seventh as long as the copies.
+        self._places = [[stack[task] for stack in self.stacks] for task in range(tasks)]
 
     def put(self, task: int, gradients: Sequence[Tensor | None]) -> None:
         """Copy the gradient of one task in; ``None`` is zero."""
-        pairs = [
-            (stack[task], gradient)
-            for stack, gradient in zip(self.stacks, gradients, strict=True)
-            if gradient is not None
-        ]
-        for stack, gradient in zip(self.stacks, gradients, strict=True):
+        pairs = []
+        for place, gradient in zip(self._places[task], gradients, strict=True):
             if gradient is None:
-                stack[task].zero_()
+                place.zero_()
+            else:
+                pairs.append((place, gradient))
         if pairs:
-            torch._foreach_copy_([row for row, _ in pairs], [gradient for _, gradient in pairs])
+            torch._foreach_copy_([place for place, _ in pairs], [gradient for _, gradient in pairs])
 
     def gramian(self) -> Tensor:
         """(K, K) float64 on the rows' device: products in the rows' own precision (float32 at least), summed in
