@@ -45,7 +45,7 @@ class Store:
             those in the folder. ``None`` for what ``MTL_STUDY_TRACKING`` says.
 
     Raises:
-        StoreError: there is no store in ``home`` or at the URL, or MLflow cannot read it.
+        StoreError: there is no store in ``home`` or at the URL, or it cannot be read.
     """
 
     def __init__(self, home: Path, tracking: str | None = None) -> None:
