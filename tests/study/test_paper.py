@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -22,11 +20,7 @@ STUDIES = (*studies_of("paper"), *studies_of("beyond"))
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("paper") / "home"
     for bundle in ("paper", "beyond"):
-        command = [sys.executable, "-m", "study", "run", bundle, "--profile", "smoke", "--executor", "local"]
-        done = subprocess.run(
-            [*command, "--home", str(folder), "--quiet"], capture_output=True, text=True, timeout=800, check=False
-        )
-        assert done.returncode == 0, done.stderr
+        assert run(["run", bundle, "--profile", "smoke", "--executor", "local", "--home", str(folder), "--quiet"]) == 0
     return folder
 
 
