@@ -16,7 +16,7 @@ import click
 from benchmarks.contestants import Contestant, contestants
 from benchmarks.machine import machine
 from benchmarks.table import Row, markdown, verdicts
-from benchmarks.workbench import Setting, Step, Workbench, peak_bytes
+from benchmarks.workbench import Memory, Setting, Step, Workbench, memory_of
 from trainables.methods import Method
 
 
@@ -75,8 +75,8 @@ def main(
             steps = _measure(bench, everyone, rounds, comparison_every, random.Random(seed))
             shared = bench.shared_bytes
             del bench
-            peaks = {who.label: peak_bytes(setting, root, who.make) for who in everyone if memory and who.memory}
-            rows = [_row(who, count, steps, peaks, shared) for who in everyone]
+            held = {who.label: memory_of(setting, root, who.make) for who in everyone if memory and who.memory}
+            rows = [_row(who, count, steps, held, shared) for who in everyone]
             print(f"\n## K = {count} ({task_set})\n\n{markdown(rows)}\n\n{verdicts(rows)}", flush=True)
             written[task_set] = {
                 label: [{"round": index, **asdict(step)} for index, step in taken.items()]
@@ -106,13 +106,23 @@ def _measure(
 
 
 def _row(
-    who: Contestant, tasks: int, steps: dict[str, dict[int, Step]], peaks: dict[str, int], shared_bytes: int
+    who: Contestant, tasks: int, steps: dict[str, dict[int, Step]], held: dict[str, Memory], shared_bytes: int
 ) -> Row:
-    peak, least = peaks.get(who.label), peaks.get("gd")
-    if peak is None or least is None:
+    memory, least = held.get(who.label), held.get("gd")
+    if memory is None or least is None:
         return Row(who, tasks, steps[who.label], steps["gd"])
-    over = (peak - least) / (tasks * shared_bytes)
-    return Row(who, tasks, steps[who.label], steps["gd"], peak, over, peak / least)
+    stack, over, own = tasks * shared_bytes, memory.peak - least.peak, memory.state - least.state
+    return Row(
+        who,
+        tasks,
+        steps[who.label],
+        steps["gd"],
+        peak=memory.peak,
+        stacks_over_gd=over / stack,
+        peak_to_gd=memory.peak / least.peak,
+        own_bytes=own,
+        stacks_beside_own=(over - own) / stack,
+    )
 
 
 if __name__ == "__main__":

@@ -146,31 +146,53 @@ class Workbench:
         return time.process_time()
 
 
-def peak_bytes(setting: Setting, data_root: Path, make: Make, steps: int = 2) -> int:
-    """The most memory held at once, in bytes, from building the network to the end of a few steps of one method.
+@dataclass(frozen=True)
+class Memory:
+    """Of a few steps of one method, in bytes.
+
+    Attributes:
+        peak: the most held at once.
+        state: tensors that the method remembers between steps and saves.
+    """
+
+    peak: int
+    state: int
+
+
+def memory_of(setting: Setting, data_root: Path, make: Make, steps: int = 2) -> Memory:
+    """The most memory held at once, from building the network to the end of a few steps, and what the method keeps.
 
     On a GPU that is what its allocator counts. On a CPU it is the running sum of torch's own allocations and releases,
     as its profiler reports every one of them: parameters, moments, graph, rows, all temporaries; not the interpreter.
     """
     gc.collect()
 
-    def run() -> None:
+    def run() -> int:
         bench = Workbench(setting, data_root)
         method = make(bench.trainer.update)
         bench.trainer.method = _Timed(method, time.perf_counter)
         bench.trainer.advance(iterations=steps)
+        return _bytes_of(method.state_dict())
 
     if setting.device == "cuda":
         torch.cuda.synchronize()
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
-        run()
-        return torch.cuda.max_memory_allocated() - before
+        state = run()
+        return Memory(torch.cuda.max_memory_allocated() - before, state)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        run()
+        state = run()
     events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
     held = peak = 0
     for event in sorted(events, key=lambda event: event.start_ns()):
         held += event.nbytes()
         peak = max(peak, held)
-    return peak
+    return Memory(peak, state)
+
+
+def _bytes_of(state: object) -> int:
+    """Of the tensors in what a method saves: dicts and lists of tensors and plain values."""
+    if isinstance(state, torch.Tensor):
+        return state.nbytes
+    parts = state.values() if isinstance(state, dict) else state if isinstance(state, (list, tuple)) else ()
+    return sum(_bytes_of(part) for part in parts)

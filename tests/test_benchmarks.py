@@ -6,9 +6,16 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
+from benchmarks.contestants import Contestant, contestants
+from benchmarks.table import Row, verdicts
+from benchmarks.workbench import Setting, Step, memory_of
+from trainables.clock import PHASES
+from trainables.methods import Method, Update
 
 ROOT = Path(__file__).parent.parent
 METHODS = ("gd", "mgda", "famo", "selective")
@@ -69,3 +76,34 @@ def test_the_bound_of_a_row_pass_is_told() -> None:
     share = re.search(r"one row pass takes \d+ ms, (\d+) % of it in products", done.stdout)
     assert share
     assert 0 < int(share[1]) <= 100
+
+
+def test_memory_is_compared_beside_what_a_method_remembers() -> None:
+    mgda, imtl = (Contestant(name, "gradient", _unmade) for name in ("mgda", "imtl"))
+    step = {0: Step(1.0, dict.fromkeys(PHASES, 0.0), 1)}
+    exact = Row(mgda, 4, step, step, peak=500, stacks_over_gd=1.0, peak_to_gd=5.0, stacks_beside_own=1.0)
+    more = Row(imtl, 4, step, step, 600, stacks_over_gd=1.25, peak_to_gd=6.0, own_bytes=100, stacks_beside_own=1.0)
+    told = next(line for line in verdicts([exact, more]).splitlines() if "stack of K rows" in line)
+    assert "(imtl 100 bytes): met by all 2" in told
+    # One byte more than it remembers is too much.
+    told = next(
+        line
+        for line in verdicts([exact, replace(more, stacks_beside_own=1.0025)]).splitlines()
+        if "stack of K rows" in line
+    )
+    assert "missed** by 1 of 2: imtl" in told
+
+
+def test_a_method_is_charged_for_the_tensors_it_saves(tmp_path: Path) -> None:
+    setting = Setting("nyud", "vit_pico", 32, 2, "cpu")
+    kept = {
+        name: memory_of(setting, tmp_path, contestants(4, [name], comparisons=False)[-1].make, steps=2)
+        for name in ("mgda", "imtl")
+    }
+    # Four log-scales and Adam's two moments of each, in float64, and its count of steps.
+    assert kept["imtl"].state - kept["mgda"].state == 3 * 4 * 8 + 4
+    assert kept["imtl"].peak - kept["mgda"].peak == 3 * 4 * 8 + 4
+
+
+def _unmade(update: Update) -> Method:
+    raise NotImplementedError
