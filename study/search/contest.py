@@ -4,7 +4,6 @@ any executor can."""
 from __future__ import annotations
 
 import json
-import logging
 import math
 import warnings
 from collections import deque
@@ -14,11 +13,10 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from search_spaces import Point, default_point, suggest, to_optuna, to_params
+from search_spaces import Point, suggest, to_optuna, to_params
 from study import schema
 from study.cost import expected_passes
 from study.plan import Trial
-from study.search import enumeration
 from study.search.entries import (
     DELTA_M,
     ORDINAL,
@@ -35,16 +33,14 @@ from study.search.entries import (
     Open,
     Past,
 )
-from study.search.enumeration import Enumeration
 from study.search.objective import Objective
 from study.search.plan import PlannedContender
+from study.search.queue import Queue
 from study.search.samplers import make_pruner, make_sampler
 from study.search.spec import SearchSpec
 from trainables.errors import ConfigError
 from trainables.history import Point as CurvePoint
 from trainables.session import Report
-
-logger = logging.getLogger(__name__)
 
 _MOST_REPEATS = 50
 """Proposals in a row that bring nothing new, after which a search is through: its space is exhausted."""
@@ -91,11 +87,11 @@ class Contest:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                 self._study.set_metric_names(list(objective.names))
-        self._list = Enumeration(spec.sampler, contender) if spec.sampler.name in enumeration.NAMES else None
+        self._queue = Queue(self._study, contender, spec)
         self._open: dict[str, Open] = {}
         self._resumed: deque[Trial] = deque()
         self.exhausted = False
-        self._enqueue()
+        self._queue.begin()
         self._recover()
 
     # ---- what there is ---------------------------------------------------------------------------
@@ -173,7 +169,8 @@ class Contest:
 
     def _propose(self) -> Trial | None:
         """Ask the sampler once; ``None`` where its answer needs no training, or is none."""
-        if not self._next_of_list():
+        if not self._queue.follow():
+            self.exhausted = True
             return None
         ordinal = len(self.trials())
         repeats = sum(int(trial.user_attrs.get(REPEATS, 0)) for trial in self.trials())
@@ -384,21 +381,7 @@ class Contest:
         Raises:
             ConfigError: it is not in the space.
         """
-        point = self.contender.space.alive(values, self.contender.base)
-        unknown = [path for path in values if path not in self.contender.space]
-        if unknown:
-            raise ConfigError(f"points: '{unknown[0]}' is no axis of contender '{self.contender.id}'")
-        self._study.enqueue_trial(to_params(self.contender.space, point), skip_if_exists=True)
-
-    def _enqueue(self) -> None:
-        try:
-            first = [default_point(self.contender.space, self.contender.base)]
-        except ConfigError as error:
-            logger.info("contender %s: its defaults are not tried: %s", self.contender.id, error)
-            first = []
-        for point in (*first, *self._spec.points):
-            if set(point) <= set(self.contender.space.paths):
-                self.enqueue({**(first[0] if first else {}), **point})
+        self._queue.enqueue(values)
 
     def _recover(self) -> None:
         for frozen in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
@@ -414,17 +397,3 @@ class Contest:
             entry = self._open[trial.key] = Open(trial, again, set(frozen.intermediate_values))
             if not self._settled(entry):
                 self._resumed.append(trial)
-
-    def _next_of_list(self) -> bool:
-        """Enqueue the next point of an enumerating sampler; false where there is none left."""
-        if self._list is None:
-            return True
-        trials = self._study.get_trials(deepcopy=False)
-        if any(trial.state is TrialState.WAITING for trial in trials):
-            return True
-        point = self._list.next({str(trial.user_attrs.get(POINT)) for trial in trials})
-        if point is None:
-            self.exhausted = True
-            return False
-        self._study.enqueue_trial(to_params(self.contender.space, point))
-        return True
