@@ -8,9 +8,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "analysis"))
-
 from synthetic_records import SyntheticStore, costs
 
 import study

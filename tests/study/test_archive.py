@@ -6,7 +6,6 @@ import json
 import shutil
 import sqlite3
 import stat
-import sys
 import zipfile
 from collections.abc import Callable
 from contextlib import closing
@@ -14,9 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "analysis"))
-
 from synthetic_records import SyntheticStore, baseline_row, cell, mixed_study, plan, row
 
 from analysis.records import Records

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
+import mtan_files
 import numpy as np
 import pytest
+from ondisk_fixtures import NYUD_TEST, NYUD_TRAIN, write_nyud, write_pascal
 from PIL import Image
 
 from study.cli import run
 from trainables.data.nyud import NYUD
 from trainables.data.ondisk import forget
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "trainables" / "data"))
-
-import mtan_files
-from ondisk_fixtures import NYUD_TEST, NYUD_TRAIN, write_nyud, write_pascal
 
 FEW = {"train": len(NYUD_TRAIN), "val": 0, "test": len(NYUD_TEST)}
 

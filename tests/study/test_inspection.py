@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_run import plan
+from little import plan
 
 from study import schema
 from study.cli import run

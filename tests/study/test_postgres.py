@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,12 +11,9 @@ from typing import Any
 
 import pandas as pd
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "analysis"))
-
+from little import driver, plan, run
 from odd_runs import assert_read_alike, write_odd_runs
 from postgres_server import PASSWORD, make_database, server
-from test_run import plan, run
 
 from analysis import store as analysis_store
 from analysis.records import Records
@@ -111,22 +106,8 @@ def test_runs_are_read_as_the_client_reads_them(database: str, tmp_path: Path) -
 
 
 def test_two_drivers_with_homes_of_their_own_train_nothing_twice(database: str, tmp_path: Path) -> None:
-    code = (
-        "import pathlib, sys\n"
-        "if __name__ == '__main__':\n"
-        f"    sys.path[:0] = [{str(Path(__file__).parent)!r}, {str(Path.cwd())!r}]\n"
-        "    import test_run\n"
-        "    from study.home import Home\n"
-        "    outcome, _ = test_run.run(Home.locate(pathlib.Path(sys.argv[1])), test_run.plan())\n"
-        "    print(outcome.found, outcome.trained, outcome.failures)\n"
-    )
-    script = tmp_path / "drive.py"
-    script.write_text(code)
-    drivers = [
-        subprocess.Popen([sys.executable, str(script), str(tmp_path / name)], stdout=subprocess.PIPE, text=True)
-        for name in ("one", "two")
-    ]
-    said = [driver.communicate(timeout=280)[0].split(maxsplit=2) for driver in drivers]
+    drivers = [driver(tmp_path / name) for name in ("one", "two")]
+    said = [each.communicate(timeout=280)[0].split(maxsplit=2) for each in drivers]
     assert sum(int(trained) for _, trained, _ in said) == 5
     assert [int(found) + int(trained) for found, trained, _ in said] == [5, 5]
     assert [failures.strip() for *_, failures in said] == ["[]", "[]"]
@@ -151,7 +132,6 @@ def test_a_live_driver_of_another_home_is_not_taken_for_gone(database: str, tmp_
 
 
 def test_a_search_goes_on_where_it_was(database: str, tmp_path: Path) -> None:
-    sys.path.insert(0, str(Path(__file__).parent / "search"))
     import optuna
     from contests import SPEC
 

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
+import mtan_files
 import pytest
+import taskonomy_files
 
 from analysis.records import Records
 from study.cli import run
 from study.spec import load_spec
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "trainables" / "data"))
-
-import mtan_files
-import taskonomy_files
 
 FEW = """
 id: few

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +14,18 @@ import mlflow.pyfunc
 import numpy as np
 import pytest
 import torch
+from little import QUICK, files, plan, run, trials
 from mlflow.models import Model
 from PIL import Image
-from rich.console import Console
 
-from analysis.delta_m import delta_m
 from analysis.records import Records
 from analysis.tables import make_table
 from study import schema
-from study.executors import ExecutorSettings
 from study.home import Home
-from study.plan import Plan, make_plan
-from study.runner import run_study, task_of
+from study.runner import task_of
 from study.served import MODELS_TAG, log_model
 from study.sink import MlflowSink
-from study.spec import parse_spec
-from study.store import open_client, search
+from study.store import open_client
 from study.verify import verify
 from trainables import saved_model
 from trainables.config import data_set_of
@@ -37,43 +33,18 @@ from trainables.errors import CheckpointError
 from trainables.log import TrialLog
 from trainables.session import Session
 
-SPEC = """
-id: little
-title: A little study
-about: What is asked.
-profile: smoke
-base:
-  data: {image_size: 32, train: 8, val: 4, test: 4}
-  tasks: {include: [normal, reshading, depth_zbuffer]}
-  train: {batch_size: 2, budget: {amount: 6}}
-  record: {eval_every: 3, points: 3}
-baseline: single
-rows:
-  - {id: single, label: Single, set: {method: single_task}, per_task: true}
-  - {id: gd, label: GD, set: {method: gd}}
-  - {id: selective, label: Selective, set: {method: {name: selective, beta: 0.5}}}
-"""
 
-
-def plan() -> Plan:
-    return make_plan(parse_spec(SPEC, "little.yaml"), seeds=1)
-
-
-def run(home: Home, **settings: Any) -> str:
-    out = io.StringIO()
-    how = ExecutorSettings(workers=1, chunk_seconds=0.0, **settings)
-    outcome = run_study(
-        plan(), home, executor="local", settings=how, console=Console(file=out, width=200), gain=delta_m
-    )
+def record(home: Home, **settings: Any) -> str:
+    outcome, shown = run(home, plan(), replace(QUICK, **settings))
     assert outcome.complete
-    return out.getvalue()
+    return shown
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
     """The little study, with models."""
     home = Home(tmp_path_factory.mktemp("artifacts") / "home")
-    run(home, save_models=True)
+    record(home, save_models=True)
     return home
 
 
@@ -83,15 +54,6 @@ def tracking(home: Home) -> Iterator[None]:
     mlflow.set_tracking_uri(home.tracking_uri)
     yield
     mlflow.set_tracking_uri(before)
-
-
-def trials(home: Home) -> dict[str, Any]:
-    found = search(open_client(home), f"tags.{schema.KIND} = '{schema.TRIAL_RUN}'")
-    return {run.info.run_name: run for run in found}
-
-
-def files(home: Home, run: Any, folder: str = "") -> list[str]:
-    return [each.path for each in open_client(home).list_artifacts(run.info.run_id, folder or None)]
 
 
 # ---- the model ---------------------------------------------------------------------------------------
@@ -151,13 +113,13 @@ def test_a_model_folder_holds_nothing_that_is_unpickled_or_run(home: Home, tmp_p
 
 def test_without_being_asked_for_no_model_is_kept_and_the_key_is_the_same(home: Home, tmp_path: Path) -> None:
     other = Home(tmp_path / "bare")
-    run(other)
+    record(other)
     bare = trials(other)
     assert {run.data.tags[schema.TRIAL_KEY] for run in bare.values()} == {
         run.data.tags[schema.TRIAL_KEY] for run in trials(home).values()
     }
     assert all(schema.MODEL_FOLDER not in files(other, each) for each in bare.values())
-    assert "5 trials were finished without a model" in run(other, save_models=True)
+    assert "5 trials were finished without a model" in record(other, save_models=True)
 
 
 def test_delivering_a_model_twice_is_delivering_it_once_and_losing_it_loses_no_result(
@@ -228,8 +190,8 @@ def test_system_metrics_are_recorded_and_are_no_results(home: Home) -> None:
 
 def test_the_log_says_where_it_ran_and_how_it_went(home: Home) -> None:
     client = open_client(home)
-    for name, run in trials(home).items():
-        log = Path(client.download_artifacts(run.info.run_id, schema.LOG_FILE)).read_text().splitlines()
+    for name, trial in trials(home).items():
+        log = Path(client.download_artifacts(trial.info.run_id, schema.LOG_FILE)).read_text().splitlines()
         assert f"'{name}'" in log[0]
         assert "device cpu" in log[0]
         assert any("iteration 3: val/" in line for line in log)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import os
 import signal
 import subprocess
 import sys
@@ -14,54 +12,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rich.console import Console
+from little import console, driver, plan, results, run
 
-from analysis.delta_m import delta_m
 from analysis.records import Records
 from analysis.tables import make_table
 from study import schema
 from study.cost import expected_passes
-from study.executors import ExecutorSettings, Failure
+from study.executors import Failure
 from study.home import Home
 from study.overview import plan_overview, status_overview
-from study.plan import Plan, make_plan
-from study.runner import run_study
-from study.spec import parse_spec
+from study.plan import Plan
 from study.tracking import Tracker, finished_keys, flatten, open_client, search
 from trainables import checkpoint
 from trainables.errors import CheckpointError, DataError, StoreError
 from trainables.session import Report
-
-SPEC = """
-id: little
-title: A little study
-profile: smoke
-base:
-  data: {image_size: 32, train: 8, val: 4, test: 4}
-  tasks: {include: [normal, reshading, depth_zbuffer]}
-  train: {batch_size: 2, budget: {amount: 6}}
-  record: {eval_every: 3, points: 3}
-baseline: single
-rows:
-  - {id: single, label: Single, set: {method: single_task}, per_task: true}
-  - {id: gd, label: GD, set: {method: gd}, published: [{table: D.1, row: GD}]}
-  - {id: selective, label: Selective, set: {method: {name: selective, beta: 0.5}}}
-"""
-QUICK = ExecutorSettings(workers=1, chunk_seconds=0.0, checkpoint_seconds=0.0)
-
-
-def plan(seeds: int = 1, **overrides: Any) -> Plan:
-    return make_plan(parse_spec(SPEC, "little.yaml"), seeds=seeds, overrides=overrides)
-
-
-def console() -> Console:
-    return Console(file=io.StringIO(), width=200)
-
-
-def run(home: Home, planned: Plan, **options: Any) -> Any:
-    out = console()
-    outcome = run_study(planned, home, executor="local", settings=QUICK, console=out, gain=delta_m, **options)
-    return outcome, out.file.getvalue()  # type: ignore[attr-defined]
 
 
 @pytest.fixture(scope="module")
@@ -70,11 +34,6 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Home, Any, str]:
     home = Home(tmp_path_factory.mktemp("done") / "home")
     outcome, shown = run(home, plan(seeds=2))
     return home, outcome, shown
-
-
-def results(home: Home) -> dict[tuple[Any, ...], float]:
-    frame = Records.load(home.path, "little").metrics
-    return {(r.trial_key, r.split, r.task, r.metric): r.value for r in frame.itertuples()}
 
 
 def test_everything_trains_once_and_is_recorded_whole(done: tuple[Home, Any, str]) -> None:
@@ -206,19 +165,9 @@ def test_a_killed_driver_leaves_orphans_that_are_closed_and_taken_over(
     done: tuple[Home, Any, str], tmp_path: Path
 ) -> None:
     home = Home(tmp_path / "home")
-    script = tmp_path / "drive.py"
-    script.write_text(
-        "import sys\n"
-        "if __name__ == '__main__':\n"
-        f"    sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
-        "    import pathlib, test_run\n"
-        "    from study.home import Home\n"
-        "    test_run.run(Home(pathlib.Path(sys.argv[1])), test_run.plan(seeds=2))\n"
-    )
-    env = {**os.environ, "PYTHONPATH": str(Path.cwd())}
-    with subprocess.Popen([sys.executable, str(script), str(home.path)], env=env) as driver:
+    with driver(home.path, seeds=2) as running:
         wait_for_a_finished_trial(home)
-        driver.send_signal(signal.SIGKILL)
+        running.send_signal(signal.SIGKILL)
     client = open_client(home)
     left = [r for r in search(client, f"tags.{schema.KIND} = '{schema.TRIAL_RUN}'") if r.info.status == "RUNNING"]
     finished = finished_keys(client)

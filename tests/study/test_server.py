@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from test_run import plan, run
+from little import plan, run
 
 from analysis.records import Records
 from analysis.store import Store

@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import re
 import sqlite3
-import subprocess
-import sys
 import threading
 from contextlib import closing
 from pathlib import Path
@@ -14,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from test_run import plan, results, run
+from little import driver, plan, results, run
 
 from study import schema
 from study.cli import run as command
@@ -50,20 +48,8 @@ def last(trial: Any) -> Report:
 
 def test_two_drivers_train_every_trial_once(done: Home, tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
-    code = (
-        "import pathlib, sys\n"
-        "if __name__ == '__main__':\n"
-        f"    sys.path[:0] = [{str(Path(__file__).parent)!r}, {str(Path.cwd())!r}]\n"
-        "    import test_run\n"
-        "    from study.home import Home\n"
-        "    outcome, _ = test_run.run(Home(pathlib.Path(sys.argv[1])), test_run.plan())\n"
-        "    print(outcome.found, outcome.trained, outcome.failures)\n"
-    )
-    script = tmp_path / "drive.py"
-    script.write_text(code)
-    command = [sys.executable, str(script), str(home.path)]
-    drivers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    said = [driver.communicate(timeout=240)[0].split(maxsplit=2) for driver in drivers]
+    drivers = [driver(home.path) for _ in range(2)]
+    said = [each.communicate(timeout=240)[0].split(maxsplit=2) for each in drivers]
     assert sum(int(trained) for _, trained, _ in said) == 5
     assert [int(found) + int(trained) for found, trained, _ in said] == [5, 5]
     assert [failures.strip() for *_, failures in said] == ["[]", "[]"]

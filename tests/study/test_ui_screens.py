@@ -8,15 +8,13 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "analysis"))
-
 from headless import Page, find_browser
+from little import QUICK, files, plan, run, trials
 from PIL import Image
-from test_recorded_artifacts import files, plan, run, trials
 
 from study import schema
 from study.cli.options import show_report
@@ -38,7 +36,7 @@ TRIALS = {f"{label} | seed 0" for label in ("GD", "Selective")} | {
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
     home = Home(tmp_path_factory.mktemp("screens") / "home")
-    run(home, save_models=True)
+    run(home, plan(), replace(QUICK, save_models=True))
     show_report(home, plan().spec.id, plan().profile)
     return home
 
