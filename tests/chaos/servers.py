@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 import subprocess
@@ -14,11 +13,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import psutil
 
 from study.ui import free_port
+from tests.study.postgres_server import Postgres, binaries
 
 DOWN_SECONDS = 3.0
 """Between a server's end and its next start."""
@@ -66,7 +66,8 @@ class MlflowServer:
     """
 
     def __init__(self, base: Path) -> None:
-        port = free_port(5600)
+        # Apart from those of other rounds at the same time, which would take it while this server is down.
+        port = free_port(20_000 + os.getpid() % 10_000)
         self.url, self._log = f"http://127.0.0.1:{port}", base / "log"
         database = f"sqlite:///{base / 'mlflow.db'}"
         self.records = Records(self.url, database, base / "artifacts")
@@ -92,16 +93,6 @@ class MlflowServer:
                 return process
 
 
-def _postgres() -> Any:
-    path = Path(__file__).resolve().parents[1] / "study" / "postgres_server.py"
-    spec = importlib.util.spec_from_file_location("chaos_postgres_server", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 class PostgresServer:
     """A PostgreSQL with a database for the records.
 
@@ -113,19 +104,18 @@ class PostgresServer:
     """
 
     def __init__(self, base: Path) -> None:
-        self._server = _postgres().Postgres(base)
+        self._server = Postgres(base)
         url = f"{self._server.url.replace('postgresql:', 'postgresql+psycopg:')}/postgres"
         self.records = Records(url, url, base)
 
     def start(self) -> subprocess.Popen[bytes]:
         """See :class:`Server`."""
-        process: subprocess.Popen[bytes] = self._server.start()
-        return process
+        return self._server.start()
 
 
 def installed() -> bool:
     """Whether there is a PostgreSQL."""
-    return _postgres().binaries() is not None
+    return binaries() is not None
 
 
 @contextmanager
