@@ -73,14 +73,23 @@ def free_ports(count: int) -> list[int]:
 
 
 @pytest.fixture(scope="module")
-def nodes(token: Path) -> Iterator[Any]:
+def head() -> dict[str, Any]:
+    """What the head of ``nodes`` is started with beside a CPU; files override it."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def nodes(token: Path, head: dict[str, Any]) -> Iterator[Any]:
     """``ray.cluster_utils.Cluster`` with a head of one CPU; tests add nodes and take them away again."""
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(
-        initialize_head=True,
-        head_node_args={"num_cpus": 1, "include_dashboard": False, "object_store_memory": SMALL_STORE},
-    )
+    class Small(Cluster):  # type: ignore[misc]
+        """Nodes whose stores fit a test machine."""
+
+        def add_node(self, **options: Any) -> Any:
+            return super().add_node(**{"object_store_memory": SMALL_STORE, **options})
+
+    cluster = Small(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, **head})
     yield cluster
     cluster.shutdown()
 

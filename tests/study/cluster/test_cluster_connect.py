@@ -12,8 +12,6 @@ from study.cluster.errors import ClusterError
 from study.home import Home
 from trainables.errors import ConfigError
 
-SMALL_STORE = 80_000_000
-
 
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
@@ -68,7 +66,7 @@ def test_auto_takes_the_address_of_the_environment(home: Home, monkeypatch: pyte
 def test_a_cluster_of_several_nodes_is_joined_and_left_as_it_was(nodes: Any, home: Home) -> None:
     import ray
 
-    second = nodes.add_node(num_cpus=2, num_gpus=3, object_store_memory=SMALL_STORE)
+    second = nodes.add_node(num_cpus=2, num_gpus=3)
     try:
         with connect(nodes.address, home, cpus=7, store=home.tracking_uri) as joined:
             assert ray.is_initialized()
@@ -91,7 +89,7 @@ def test_a_cluster_of_several_nodes_is_joined_and_left_as_it_was(nodes: Any, hom
 def test_sqlite_over_two_machines_is_refused_and_the_connection_given_up(nodes: Any, home: Home) -> None:
     import ray
 
-    other = nodes.add_node(num_cpus=1, object_store_memory=SMALL_STORE, node_ip_address="127.0.0.2")
+    other = nodes.add_node(num_cpus=1, node_ip_address="127.0.0.2")
     try:
         with (
             pytest.raises(ConfigError, match="SQLite over 2 nodes is refused"),

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import os
 import signal
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from rich.console import Console
+from little import console
 
 from benchmarks.idle import IdleSession
 from study import schema
@@ -28,7 +27,6 @@ from trainables.config import load_trial, trial_key
 from trainables.presets import merge
 from trainables.session import Report, Session, TrialTask
 
-SMALL_STORE = 80_000_000
 TRIALS = 200
 SPEC = """
 id: many
@@ -45,19 +43,14 @@ rows:
 
 
 @pytest.fixture(scope="module")
-def nodes(token: Path) -> Iterator[Any]:
-    """A head that gives a silent node up after some seconds."""
-    from ray.cluster_utils import Cluster
-
+def head() -> dict[str, Any]:
+    """One that gives a silent node up after some seconds."""
     noticed = {
         "health_check_initial_delay_ms": 1000,
         "health_check_period_ms": 500,
         "health_check_failure_threshold": 5,
     }
-    head = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": SMALL_STORE, "_system_config": noticed}
-    cluster = Cluster(initialize_head=True, head_node_args=head)
-    yield cluster
-    cluster.shutdown()
+    return {"_system_config": noticed}
 
 
 @pytest.mark.ray
@@ -65,20 +58,20 @@ def nodes(token: Path) -> Iterator[Any]:
 def test_two_hundred_trials_over_nodes_that_come_and_go(nodes: Any, tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     plan = make_plan(parse_spec(SPEC, "many.yaml"), seeds=TRIALS)
-    there = [nodes.add_node(num_cpus=1, object_store_memory=SMALL_STORE)]
+    there = [nodes.add_node(num_cpus=1)]
     lost = []
 
     def emit(event: Mapping[str, Any]) -> None:
         over = event.get("over", 0)
         if over >= 40 * len(there) and len(there) < 3:
-            there.append(nodes.add_node(num_cpus=1, object_store_memory=SMALL_STORE))
+            there.append(nodes.add_node(num_cpus=1))
         elif over >= 120 and not lost:
             lost.append(there[0])
             nodes.remove_node(there[0], allow_graceful=False)
 
     settings = ExecutorSettings(workers=4, chunk_seconds=0.02, cluster=nodes.address, session=IdleSession)
     try:
-        outcome = run_study(plan, home, settings=settings, device="cpu", console=quiet(), emit=emit)
+        outcome = run_study(plan, home, settings=settings, device="cpu", console=console(), emit=emit)
     finally:
         for node in there:
             if node not in lost:
@@ -89,10 +82,6 @@ def test_two_hundred_trials_over_nodes_that_come_and_go(nodes: Any, tmp_path: Pa
     finished = Counter(run.data.tags[schema.TRIAL_KEY] for run in runs if run.info.status == "FINISHED")
     assert finished == Counter(trial.key for trial in plan.trials)
     assert {run.info.status for run in runs} <= {"FINISHED", "KILLED"}, "of a lost node the attempt is closed as killed"
-
-
-def quiet() -> Console:
-    return Console(file=io.StringIO(), width=200)
 
 
 def processes_of(node: Any) -> list[psutil.Process]:
@@ -115,7 +104,7 @@ def test_a_node_that_is_cut_off_and_comes_back_changes_nothing(
         config = load_trial(merge(tiny, {"method": "gd", "seed": seed, "train": {"budget": {"amount": 300}}}))
         key = trial_key(config)
         tasks.append(TrialTask(key, config.to_dict(), str(data_root), str(tmp_path / f"{key}.ckpt")))
-    second = nodes.add_node(num_cpus=1, object_store_memory=SMALL_STORE)
+    second = nodes.add_node(num_cpus=1)
     frozen: list[psutil.Process] = []
     back = threading.Event()
     attempts: Counter[str] = Counter()

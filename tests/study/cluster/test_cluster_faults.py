@@ -17,8 +17,6 @@ from trainables.errors import out_of_memory
 from trainables.presets import merge
 from trainables.session import Report, TrialTask
 
-SMALL_STORE = 80_000_000
-
 
 @pytest.mark.ray
 @pytest.mark.slow
@@ -31,7 +29,7 @@ def test_a_lost_node_is_told_from_a_lost_worker(
     for seed in range(2):
         config = load_trial(merge(tiny, {"method": "gd", "seed": seed, "train": {"budget": {"amount": 4000}}}))
         tasks.append(TrialTask(trial_key(config), config.to_dict(), str(data_root)))
-    second = nodes.add_node(num_cpus=1, object_store_memory=SMALL_STORE)
+    second = nodes.add_node(num_cpus=1)
     lost: list[str] = []
     failures: list[Failure] = []
     training: set[str] = set()

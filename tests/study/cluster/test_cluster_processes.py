@@ -14,8 +14,6 @@ from trainables.config import load_trial, trial_key
 from trainables.presets import merge
 from trainables.session import Report, TrialTask
 
-SMALL_STORE = 80_000_000
-
 
 def task_of(tiny: dict[str, Any], root: Path, iterations: int) -> TrialTask:
     over = {"method": "gd", "train": {"budget": {"amount": iterations}}, "record": {"eval_every": 0}}
@@ -29,7 +27,7 @@ def test_processes_on_two_nodes(nodes: Any, tiny: dict[str, Any], data_root: Pat
     home = Home(tmp_path / "home")
     home.require()
     # The head has one CPU: the other process can be on the second node only.
-    second = nodes.add_node(num_cpus=1, object_store_memory=SMALL_STORE)
+    second = nodes.add_node(num_cpus=1)
     heard: list[Report | Failure] = []
     long = task_of(tiny, data_root, 100_000)
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
+from little import console, results
 
-from analysis.records import Records
 from study.executors import ExecutorSettings, Failure, Listed, TuneExecutor
 from study.home import Home
 from study.plan import Plan, make_plan
@@ -20,7 +18,6 @@ from trainables.errors import ConfigError
 from trainables.presets import merge
 from trainables.session import Report, Session, TrialTask
 
-SMALL_STORE = 80_000_000
 SPEC = """
 id: spread
 title: A study over two nodes
@@ -41,19 +38,10 @@ def plan() -> Plan:
     return make_plan(parse_spec(SPEC, "spread.yaml"), seeds=2)
 
 
-def results(home: Home) -> dict[tuple[Any, ...], float]:
-    frame = Records.load(home.path, "spread").metrics
-    return {(r.trial_key, r.split, r.task, r.metric): r.value for r in frame.itertuples()}
-
-
-def quiet() -> Console:
-    return Console(file=io.StringIO(), width=200)
-
-
 def test_another_cluster_is_for_ray_alone(tmp_path: Path) -> None:
     settings = ExecutorSettings(cluster="10.0.0.1:6379")
     with pytest.raises(ConfigError, match="--executor local: trains on this machine"):
-        run_study(plan(), Home(tmp_path), executor="local", settings=settings, console=quiet())
+        run_study(plan(), Home(tmp_path), executor="local", settings=settings, console=console())
 
 
 @pytest.mark.ray
@@ -61,17 +49,17 @@ def test_another_cluster_is_for_ray_alone(tmp_path: Path) -> None:
 def test_a_study_on_two_nodes_leaves_the_records_of_one_process(nodes: Any, tmp_path: Path) -> None:
     one, two = Home(tmp_path / "one"), Home(tmp_path / "two")
     quick = ExecutorSettings(workers=1, chunk_seconds=0.0, checkpoint_seconds=0.0)
-    assert run_study(plan(), one, executor="local", settings=quick, device="cpu", console=quiet()).trained == 4
-    second = nodes.add_node(num_cpus=1, object_store_memory=SMALL_STORE)
+    assert run_study(plan(), one, executor="local", settings=quick, device="cpu", console=console()).trained == 4
+    second = nodes.add_node(num_cpus=1)
     try:
         # 0: as many as the cluster holds, here one for each node.
         spread = ExecutorSettings(workers=0, chunk_seconds=0.0, checkpoint_seconds=0.0, cluster=nodes.address)
-        outcome = run_study(plan(), two, settings=spread, device="auto", console=quiet())
+        outcome = run_study(plan(), two, settings=spread, device="auto", console=console())
     finally:
         nodes.remove_node(second)
     assert (outcome.trained, outcome.failures) == (4, [])
-    assert results(two) == results(one)
-    assert len(results(two)) > 8
+    assert results(two, "spread") == results(one, "spread")
+    assert len(results(two, "spread")) > 8
 
 
 @pytest.mark.ray
@@ -86,7 +74,7 @@ def test_a_node_lost_in_the_middle_loses_nothing(
         config = load_trial(merge(tiny, {"method": "gd", "seed": seed, "train": {"budget": {"amount": 300}}}))
         key = trial_key(config)
         tasks.append(TrialTask(key, config.to_dict(), str(data_root), str(tmp_path / f"{key}.ckpt")))
-    second = nodes.add_node(num_cpus=1, object_store_memory=SMALL_STORE)
+    second = nodes.add_node(num_cpus=1)
     lost, failures = [], []
     attempts: dict[str, int] = {}
     reports: dict[str, list[Report]] = {}
