@@ -46,9 +46,10 @@ class TrialTask:
         checkpoint: path or URL of the file the trial leaves checkpoints in and takes them up from; ``None`` for none.
         device: ``cpu`` or ``cuda``.
         label: what people call the cell.
-        report_evaluations: whether a chunk ends with every evaluation, so that the trial can be stopped there.
-        save_evaluations: whether a checkpoint is left at each of them, so that it can go on from there. A trial that
-            does go on reports where it stands before it trains: its driver may not have heard of that.
+        report_evaluations: whether a chunk ends with every evaluation, so that the trial can be stopped there. A trial
+            that goes on from a checkpoint reports where it stands before it trains: its driver may not have heard of
+            that, or ended before it came to a verdict.
+        save_evaluations: whether a checkpoint is left at each of them, so that it can go on from there.
         cores: of the worker's machine that are this trial's share; ``None`` for all. Changes no result.
         model: folder the trained network is left in (:mod:`trainables.saved_model`); ``None`` for none.
         processes: that train it together, each on its share of every batch and with ``cores`` of its own. Results are
@@ -179,7 +180,7 @@ class Session:
     def _advance(self, seconds: float) -> Report:
         diverged = None
         try:
-            if not (self._first and self._resumed and self.task.save_evaluations):
+            if not (self._first and self._resumed and self.task.report_evaluations):
                 self.trainer.advance(seconds=seconds, to_evaluation=self.task.report_evaluations)
         except Diverged as error:
             diverged = str(error)

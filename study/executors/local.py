@@ -170,7 +170,9 @@ class LocalExecutor:
         for index in range(1 if alone else self.settings.workers):
             if index < len(workers) and workers[index].task:
                 continue
-            task = source.next() or (retries.popleft() if retries else None)
+            # What an adaptive source gives next may rest on how those end that are to be tried again.
+            first = retries.popleft() if retries and source.adaptive else None
+            task = first or source.next() or (retries.popleft() if retries else None)
             if task is None:
                 return
             if index == len(workers):

@@ -38,6 +38,7 @@ from study.search.plan import PlannedContender
 from study.search.queue import Queue
 from study.search.samplers import make_pruner, make_sampler
 from study.search.spec import SearchSpec
+from study.search.verdict import Referee
 from trainables.errors import ConfigError
 from trainables.history import Point as CurvePoint
 from trainables.session import Report
@@ -79,7 +80,7 @@ class Contest:
             study_name=contender.study,
             storage=storage,
             directions=list(objective.directions),
-            pruner=make_pruner(spec.pruner, spec.evaluations),
+            pruner=make_pruner(spec.pruner, spec.evaluations, 0),
             sampler=make_sampler(spec.sampler, 0),
             load_if_exists=True,
         )
@@ -88,6 +89,7 @@ class Contest:
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                 self._study.set_metric_names(list(objective.names))
         self._queue = Queue(self._study, contender, spec)
+        self._referee = Referee(self._study)
         self._open: dict[str, Open] = {}
         self._resumed: deque[Trial] = deque()
         self.exhausted = False
@@ -175,6 +177,7 @@ class Contest:
         ordinal = len(self.trials())
         repeats = sum(int(trial.user_attrs.get(REPEATS, 0)) for trial in self.trials())
         self._study.sampler = make_sampler(self._spec.sampler, ordinal + repeats)
+        self._study.pruner = make_pruner(self._spec.pruner, self._spec.evaluations, ordinal)
         asked = self._study.ask()
         point = self.contender.space.sample_with(lambda axis: suggest(asked, axis), self.contender.base)
         try:
@@ -277,7 +280,7 @@ class Contest:
                 for name, value in zip(self.objective.names, judgement.values, strict=True)
             ]
         prunable = judged and not report.over and len(self.objective.names) == 1
-        return (Decision.STOP if prunable and entry.optuna.should_prune() else Decision.GO), curve
+        return (Decision.STOP if prunable and self._referee.stops(entry) else Decision.GO), curve
 
     def finish(self, report: Report, run_id: str) -> None:
         """A trial's last report is recorded."""
@@ -321,8 +324,9 @@ class Contest:
         if len(values) == 1:
             # Optuna takes a stopped trial's last value for its worth. No trial's is lower.
             seen = (value for trial in self.trials() for value in trial.intermediate_values.values())
-            values = (min([*values, *seen]),)
-            entry.optuna.report(values[0], max(entry.reported, default=0) + 1)
+            values, own = (min([*values, *seen]),), self._frozen(entry.optuna.number)
+            if own.last_step is None or own.intermediate_values[own.last_step] != values[0]:  # told before, then
+                entry.optuna.report(values[0], (own.last_step or 0) + 1)
         self._end(entry, schema.DIVERGED, reason, values)
 
     def _end(self, entry: Open, status: str, reason: str, values: Sequence[float] | None = None) -> None:
@@ -394,6 +398,13 @@ class Contest:
                     self._study.enqueue_trial(fixed)
                 continue
             trial = self.contender.trial(json.loads(frozen.user_attrs[POINT]), frozen.number)
-            entry = self._open[trial.key] = Open(trial, again, set(frozen.intermediate_values))
+            entry = self._open[trial.key] = self._taken_up(trial, again)
             if not self._settled(entry):
                 self._resumed.append(trial)
+
+    def _taken_up(self, trial: Trial, again: optuna.Trial) -> Open:
+        """An earlier driver's trial as its storage knows it."""
+        return Open(trial, again, set(self._frozen(again.number).intermediate_values))
+
+    def _frozen(self, number: int) -> FrozenTrial:
+        return next(trial for trial in self._study.get_trials(deepcopy=False) if trial.number == number)

@@ -14,13 +14,14 @@ from study.search.objective import Judgement
 
 # Attributes of an Optuna trial.
 ORDINAL, POINT, TRIAL_KEY, RUN_ID = "ordinal", "point", "trial_key", "mlflow_run_id"
-STATUS, REASON, DELTA_M, PASSES, SECONDS, REPEATS = (
+STATUS, REASON, DELTA_M, PASSES, SECONDS, REPEATS, STOPPED = (
     "status",
     "reason",
     "delta_m",
     "trunk_passes",
     "seconds",
     "repeats",
+    "stopped_at",
 )
 
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from search_spaces import Point, suggest, to_optuna, to_params
 from study import schema
@@ -203,9 +203,6 @@ class Population(Contest):
         gone = trial.state.is_finished()
         return -math.inf if gone else trial.intermediate_values.get(self._generation, -math.inf)
 
-    def _frozen(self, number: int) -> FrozenTrial:
-        return next(trial for trial in self._study.get_trials(deepcopy=False) if trial.number == number)
-
     def _set_members(self, members: list[int]) -> None:
         self._members = members
         # One write: a driver that ends before it makes the same children again, from the same draws.
@@ -283,15 +280,18 @@ class Population(Contest):
         super()._recover()
         self._resumed.clear()
         for entry in list(self._open.values()):
-            attributes = entry.optuna.user_attrs
-            entry.inherited, entry.costs = dict(attributes.get(_INHERITED, {})), dict(attributes.get(_COSTS, {}))
-            entry.run_id = attributes.get(RUN_ID, "")
-            self._paused[entry.trial.key] = attributes.get(_PAUSED, 0)
             if self._members and entry.optuna.number not in self._members:
                 del self._open[entry.trial.key]
                 self._drop(entry)
         if self._members:
             self._proceed()
+
+    def _taken_up(self, trial: Trial, again: optuna.Trial) -> Open:
+        entry, attributes = super()._taken_up(trial, again), again.user_attrs
+        entry.inherited, entry.costs = dict(attributes.get(_INHERITED, {})), dict(attributes.get(_COSTS, {}))
+        entry.run_id = attributes.get(RUN_ID, "")
+        self._paused[trial.key] = attributes.get(_PAUSED, 0)
+        return entry
 
     def _drop(self, entry: Open) -> None:
         """A child of a generation that was never written down; it will be made again."""

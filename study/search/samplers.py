@@ -7,10 +7,14 @@ storage.
 
 from __future__ import annotations
 
+import copy
 import warnings
+from typing import Any
 
 import optuna
+from optuna.trial import FrozenTrial
 
+from study.search.entries import ORDINAL
 from study.search.spec import PrunerConfig, SamplerConfig
 from trainables.seeding import derive
 
@@ -63,8 +67,9 @@ def make_sampler(config: SamplerConfig, ordinal: int) -> optuna.samplers.BaseSam
                 return optuna.samplers.RandomSampler(seed=seed)
 
 
-def make_pruner(config: PrunerConfig, evaluations: int) -> optuna.pruners.BasePruner:
-    """The pruner; a trial's resource is the number of its evaluations, at most ``evaluations``."""
+def make_pruner(config: PrunerConfig, evaluations: int, ordinal: int) -> optuna.pruners.BasePruner:
+    """The pruner; a trial's resource is the number of its evaluations, at most ``evaluations``. ``ordinal`` is that of
+    the trial which is proposed next."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         match config.name:
@@ -75,9 +80,7 @@ def make_pruner(config: PrunerConfig, evaluations: int) -> optuna.pruners.BasePr
                     min_resource=config.first, reduction_factor=config.reduction
                 )
             case "hyperband":
-                return optuna.pruners.HyperbandPruner(
-                    min_resource=config.first, max_resource=evaluations, reduction_factor=config.reduction
-                )
+                return _Hyperband(config, evaluations, ordinal)
             case "median":
                 return _median(config)
             case "patient":
@@ -86,3 +89,22 @@ def make_pruner(config: PrunerConfig, evaluations: int) -> optuna.pruners.BasePr
 
 def _median(config: PrunerConfig) -> optuna.pruners.BasePruner:
     return optuna.pruners.MedianPruner(n_startup_trials=config.startup, n_warmup_steps=config.first)
+
+
+class _Hyperband(optuna.pruners.HyperbandPruner):
+    """Hyperband, whose brackets go by trials' ordinals.
+
+    Optuna's go by its own numbers, of which a trial takes one that is dropped, and are known only from the first
+    verdict of a process on; a sampler learns from the trials of a bracket alone.
+    """
+
+    def __init__(self, config: PrunerConfig, evaluations: int, ordinal: int) -> None:
+        super().__init__(min_resource=config.first, max_resource=evaluations, reduction_factor=config.reduction)
+        self._next = ordinal
+        study: Any = None  # It is asked for the most evaluations alone, which are known.
+        self._try_initialization(study)
+
+    def _get_bracket_id(self, study: optuna.Study, trial: FrozenTrial) -> int:
+        counted = copy.copy(trial)
+        counted.number = trial.user_attrs.get(ORDINAL, self._next)
+        return super()._get_bracket_id(study, counted)

@@ -251,6 +251,38 @@ def test_local_trials_are_stopped_at_the_evaluation_judged(
     judge(executor.run, evaluated(tiny, data_root, tmp_path))
 
 
+def one_after_another(run: Callable[..., None], tasks: list[TrialTask]) -> None:
+    """A trial whose worker dies ends before an adaptive source is asked for the next."""
+    source, events = Adaptive(tasks), list[Report | Failure]()
+
+    def on_event(event: Report | Failure) -> None:
+        events.append(event)
+        if isinstance(event, Failure) or event.over:
+            source.running -= 1
+
+    run(source, kill_a_worker_once(on_event))
+    assert not [event for event in events if isinstance(event, Failure)]
+    assert [event.key for event in events if isinstance(event, Report) and event.over] == [t.key for t in tasks]
+    assert source.asked_while_running == 0
+
+
+def test_a_local_trial_is_tried_again_before_an_adaptive_source_gives_the_next(
+    tiny: dict[str, Any], data_root: Path, tmp_path: Path
+) -> None:
+    one_after_another(LocalExecutor(ExecutorSettings(workers=1)).run, evaluated(tiny, data_root, tmp_path))
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_ray_trial_is_tried_again_before_an_adaptive_source_gives_the_next(
+    tiny: dict[str, Any], data_root: Path, tmp_path: Path
+) -> None:
+    home = Home(tmp_path / "home")
+    home.require()
+    executor = TuneExecutor(ExecutorSettings(workers=1), home)
+    one_after_another(executor.run, evaluated(tiny, data_root, tmp_path))
+
+
 @pytest.mark.ray
 @pytest.mark.slow
 def test_ray_trials_are_stopped_at_the_evaluation_judged(tiny: dict[str, Any], data_root: Path, tmp_path: Path) -> None:

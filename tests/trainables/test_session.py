@@ -73,6 +73,18 @@ def test_a_second_attempt_replays_what_the_first_reported_and_ends_the_same(
     assert [p for r in again for p in r.points] == [p for r in undisturbed for p in r.points]
 
 
+def test_a_trial_that_is_judged_says_where_it_stands_before_it_goes_on(
+    tiny: dict[str, Any], data_root: Path, tmp_path: Path
+) -> None:
+    judged = replace(task(tiny, data_root, tmp_path / "trial.ckpt", record={"eval_every": 2}), report_evaluations=True)
+    first = Session(judged, checkpoint_seconds=0.0)
+    told = first.advance(1e9)
+    assert (told.iteration, told.saved) == (2, True)
+    again = Session(judged).advance(1e9)
+    assert (again.iteration, again.first) == (2, True)
+    assert again.points == told.points
+
+
 def test_divergence_is_a_report_and_not_an_error(tiny: dict[str, Any], data_root: Path) -> None:
     session = Session(task(tiny, data_root, optim={"lr": 1e38}))
     reports = finish(session)

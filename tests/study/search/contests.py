@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import optuna
+
 from analysis.delta_m import delta_m
 from study import schema
 from study.plan import Trial
@@ -85,3 +87,36 @@ def play(contest: Contest, answer: Answer = bowl) -> list[Trial]:
                 contest.stop(trial.key, "run")
                 break
     return played
+
+
+class KilledError(Exception):
+    """The driver is gone."""
+
+
+class Mortal:
+    """A storage whose driver dies at, or right after, the n-th write."""
+
+    WRITES = (
+        *("create_new_trial", "set_trial_param", "set_trial_state_values", "set_trial_intermediate_value"),
+        *("set_trial_user_attr", "set_trial_system_attr", "set_study_user_attr", "set_study_system_attr"),
+    )
+
+    def __init__(self, storage: optuna.storages.BaseStorage) -> None:
+        self._storage = storage
+        self.writes, self.last, self.after = 0, math.inf, False
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._storage, name)
+        if name not in self.WRITES:
+            return method
+
+        def write(*args: Any, **options: Any) -> Any:
+            self.writes += 1
+            if self.writes >= self.last and not self.after:
+                raise KilledError
+            answer = method(*args, **options)
+            if self.writes >= self.last:
+                raise KilledError
+            return answer
+
+        return write

@@ -4,14 +4,14 @@ import itertools
 import json
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
-from contests import bowl, contest_of, little, play, reports
+from contests import KilledError, Mortal, bowl, contest_of, little, play, reports
 from optuna.trial import TrialState
 
 from study import schema
@@ -95,10 +95,6 @@ def test_pruners_stop_what_is_worse_and_spare_the_best(pruner: str, tmp_path: Pa
     if pruner == "asha":
         assert best.state is TrialState.COMPLETE
         assert contest.spent(PASSES) < 0.7 * 30 * 18
-
-
-class KilledError(Exception):
-    """The driver is gone."""
 
 
 def play_until_killed(contest: Contest, generator: random.Random, chance: float) -> None:
@@ -332,3 +328,78 @@ def test_parallel_workers_are_not_given_the_same_trial(tmp_path: Path) -> None:
         contest.finish(report, "run")
     play(contest)
     assert len(contest.trials()) == 12
+
+
+class _Machine:
+    """What a home keeps of trials that are made up, and a driver as :mod:`study.search.engine` is one.
+
+    Args:
+        plan: of the search.
+        saves: whether a trial leaves a checkpoint at an evaluation, before it hears the verdict on that.
+    """
+
+    def __init__(self, plan: Any, saves: Callable[[], bool]) -> None:
+        self.plan, self.saves = plan, saves
+        self.storage = Mortal(optuna.storages.InMemoryStorage())
+        self.records: dict[str, Past] = {}
+        self.checkpoints: dict[str, int] = {}
+        self.trained: dict[str, list[int]] = {}
+
+    def drive(self) -> Contest:
+        contest = contest_of(self.plan, self.storage, self.records.get)
+        while (trial := contest.next()) is not None:
+            for report in self._reports(trial):
+                decision, _ = contest.take(report)
+                if report.over:
+                    self.records[trial.key] = past_of(trial, schema.VALIDATED, report)
+                    contest.finish(report, "run")
+                elif decision is Decision.STOP:
+                    why = contest.why_stopped(trial.key)
+                    self.records[trial.key] = replace(past_of(trial, schema.PRUNED, report), reason=why)
+                    contest.stop(trial.key, "run")
+                    break
+        return contest
+
+    def _reports(self, trial: Trial) -> Iterator[Report]:
+        every = list(reports(trial, bowl))
+        start = self.checkpoints.get(trial.key, 0)
+        if start:
+            points = [point for report in every[:start] for point in report.points]
+            yield replace(every[start - 1], points=points, first=True)
+        for number, report in enumerate(every[start:], start=start + 1):
+            self.trained.setdefault(trial.key, []).append(number)
+            if self.saves():
+                self.checkpoints[trial.key] = number
+            yield report
+
+
+@pytest.mark.parametrize("saved", [0.0, 0.5])
+@pytest.mark.parametrize(
+    ("sampler", "pruner"),
+    [("random", "asha"), ("random", "hyperband"), ("tpe", "hyperband"), ("random", "median"), ("random", "patient")],
+)
+def test_a_driver_that_dies_at_any_write_of_the_search_changes_none_of_its_trials(
+    sampler: str, pruner: str, saved: float
+) -> None:
+    generator = random.Random(7)
+    plan = plan_search(spec_of(sampler, pruner, budget={"trials": 6}))
+
+    def machine() -> _Machine:
+        return _Machine(plan, lambda: generator.random() < saved)
+
+    calm = machine()
+    expected = outcomes(calm.drive())
+    if pruner != "patient":
+        assert {status for _, status, _ in expected} == {schema.PRUNED, schema.VALIDATED}
+    depths = {key: max(numbers) for key, numbers in calm.trained.items()}
+    for last, after in itertools.product(range(1, calm.storage.writes + 1), (False, True)):
+        storm = machine()
+        storm.storage.last, storm.storage.after = last, after
+        with pytest.raises(KilledError):
+            storm.drive()
+        storm.storage.last = math.inf
+        contest = storm.drive()
+        where = f"{'after' if after else 'at'} write {last}"
+        assert outcomes(contest) == expected, where
+        assert {key: max(numbers) for key, numbers in storm.trained.items()} == depths, where
+        assert TrialState.RUNNING not in {t.state for t in contest._study.get_trials()}, where

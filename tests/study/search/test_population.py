@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,16 +10,17 @@ from typing import Any
 
 import optuna
 import pytest
-from contests import bowl, little
+from contests import KilledError, Mortal, bowl, little
 from optuna.trial import TrialState
 
 from analysis.delta_m import delta_m
 from study import schema
 from study.plan import Trial
-from study.search.entries import DELTA_M, PASSES, POINT, STATUS, TRIAL_KEY, Decision
+from study.search.entries import DELTA_M, PASSES, POINT, STATUS, TRIAL_KEY, Decision, Past
 from study.search.objective import Objective
 from study.search.plan import plan_search
 from study.search.population import CHILD_OF, LR_STEPS, Population
+from study.search.spec import SearchSpec
 from trainables import checkpoint
 from trainables.config import load_trial, tasks_of, trial_key
 from trainables.errors import ConfigError
@@ -38,10 +41,11 @@ def storage(folder: Path) -> optuna.storages.BaseStorage:
 
 
 class World:
-    """Checkpoints as numbers: at which evaluation each trial stands."""
+    """Checkpoints as numbers: at which evaluation each trial stands; and the records of those that ended."""
 
     def __init__(self) -> None:
         self.at: dict[str, int] = {}
+        self.records: dict[str, Past] = {}
         self.trained = 0
 
     def hand_down(self, parent: str, child: str) -> None:
@@ -66,12 +70,12 @@ class World:
             first = False
 
 
-def population(folder: Path, world: World) -> Population:
-    plan = plan_search(SPEC)
+def population(storage: Any, world: World, spec: SearchSpec = SPEC) -> Population:
+    plan = plan_search(spec)
     chosen = plan.contenders[0]
     tasks = tasks_of(chosen.config)
     objective = Objective(plan.spec.objective, delta_m, tasks, {task.name: 1.0 for task in tasks})
-    return Population(chosen, plan.spec, storage(folder), objective, lambda key: None, world.hand_down)
+    return Population(chosen, plan.spec, storage, objective, world.records.get, world.hand_down)
 
 
 def play(search: Population, world: World, perhaps: Any = lambda: None) -> None:
@@ -81,6 +85,9 @@ def play(search: Population, world: World, perhaps: Any = lambda: None) -> None:
             decision, _ = search.take(report)
             perhaps()
             if report.over:
+                values = {point.name: point.value for point in report.points}
+                values |= {schema.cost(name): value for name, value in report.costs.items()}
+                world.records[trial.key] = Past("run", schema.VALIDATED, "", values)
                 search.finish(report, "run")
             elif decision is Decision.PAUSE:
                 search.pause(trial.key, "run")
@@ -95,7 +102,7 @@ def outcomes(search: Population) -> list[tuple[str, str, float, float]]:
 
 def test_the_worst_are_replaced_by_changed_copies_of_the_best(tmp_path: Path) -> None:
     world = World()
-    search = population(tmp_path, world)
+    search = population(storage(tmp_path), world)
     play(search, world)
     assert search.share_spent() == 1.0
     whole = [t for t in search.trials() if t.state is TrialState.COMPLETE]
@@ -122,7 +129,7 @@ def test_a_population_killed_again_and_again_ends_as_an_undisturbed_one(seed: in
     for name in ("calm", "storm"):
         (tmp_path / name).mkdir()
     calm = World()
-    undisturbed = population(tmp_path / "calm", calm)
+    undisturbed = population(storage(tmp_path / "calm"), calm)
     play(undisturbed, calm)
     generator, kills, world = random.Random(seed), 0, World()
 
@@ -131,7 +138,7 @@ def test_a_population_killed_again_and_again_ends_as_an_undisturbed_one(seed: in
             raise InterruptedError
 
     while True:
-        search = population(tmp_path / "storm", world)
+        search = population(storage(tmp_path / "storm"), world)
         try:
             play(search, world, perhaps)
             break
@@ -140,6 +147,29 @@ def test_a_population_killed_again_and_again_ends_as_an_undisturbed_one(seed: in
     assert kills > 0
     assert outcomes(search) == outcomes(undisturbed)
     assert TrialState.RUNNING not in {t.state for t in search._study.get_trials()}
+
+
+def test_a_driver_that_dies_at_any_write_of_the_search_changes_nothing_of_its_population() -> None:
+    spec = little(sampler={"name": "pbt", "population": 4}, pruner={"name": "none"}, evaluations=9)
+
+    def mortal() -> Mortal:
+        return Mortal(optuna.storages.InMemoryStorage())
+
+    undisturbed, calm = World(), mortal()
+    search = population(calm, undisturbed, spec)
+    play(search, undisturbed)
+    expected = outcomes(search)
+    for last, after in itertools.product(range(1, calm.writes + 1), (False, True)):
+        world, storm = World(), mortal()
+        storm.last, storm.after = last, after
+        with pytest.raises(KilledError):
+            play(population(storm, world, spec), world)
+        storm.last = math.inf
+        search = population(storm, world, spec)
+        play(search, world)
+        where = f"{'after' if after else 'at'} write {last}"
+        assert outcomes(search) == expected, where
+        assert TrialState.RUNNING not in {t.state for t in search._study.get_trials()}, where
 
 
 def test_a_child_that_starts_from_its_parent_is_the_trial_its_config_says(
