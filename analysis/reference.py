@@ -87,6 +87,7 @@ def single_task_base(table: str, dataset: str | None = None) -> dict[str, float]
     return published_tasks(base_table, SINGLE_TASK, dataset)
 
 
+@cache
 def recomputed_delta_m(table: str, row: str, dataset: str | None = None) -> float:
     """Delta_m in percent from the printed task numbers, against :func:`single_task_base`.
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ray.cluster_utils import Cluster
 
 from study import schema
 from study.home import Home
@@ -67,10 +66,7 @@ def test_a_head_that_is_lost_ends_the_run_and_another_takes_it_up(nodes: Any, tm
     assert "GCS" in said
     before = Counter(run.info.status for run in trials_of(home))
     assert before["FINISHED"] < TRIALS
-    other = Cluster(
-        initialize_head=True,
-        head_node_args={"num_cpus": 1, "include_dashboard": False, "object_store_memory": 80_000_000},
-    )
+    other = type(nodes)(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     try:
         again = start(other.address)
         said_again, _ = again.communicate(timeout=LIMIT_SECONDS)
