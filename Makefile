@@ -64,7 +64,7 @@ docs: $(VENV)/.installed-docs
 links: $(VENV)/.installed-dev
 	MTL_STUDY_LINKS=1 $(BIN)/python -m pytest -q tests/test_external_links.py
 
-RESULTS := table4 d4 d5 d6 fidelity qm9
+RESULTS := table4 d4 d5 d6 fidelity equal_compute qm9
 FIGURES := fig3 fig4 d_fig6
 results: $(VENV)/.installed-results
 	mkdir -p docs/results/figures

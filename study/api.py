@@ -105,7 +105,7 @@ class Study:
             device: ``auto``, ``cpu`` or ``cuda``.
             gpus_per_trial: share of a GPU each trial gets, or how many train it together.
             processes: that train each trial together; else as the study's resources say.
-            report_every: seconds between reports of a running trial; else 2, or more where over 80 run at a time.
+            report_every: seconds between reports of a running trial; else 5, or more where over 200 run at a time.
             cluster: ``local``, ``HOST:PORT`` or ``auto``.
             save_model: keep each trained network beside its run, as an MLflow model.
             quiet: show no progress.

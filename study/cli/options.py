@@ -161,7 +161,7 @@ running_options = options(
         "--report-every",
         type=click.FloatRange(min=0.0),
         metavar="SECONDS",
-        help="About how often a running trial reports (default: 2, or more where over 80 run at a time).",
+        help="About how often a running trial reports (default: 5, or more where over 200 run at a time).",
     ),
     click.option(
         "--save-model",

@@ -94,8 +94,8 @@ class ExecutorSettings:
 
     Attributes:
         workers: trials at a time; on a joined cluster, 0 for as many as fit.
-        chunk_seconds: about how often a running trial reports; ``None`` for every 2 s, or less often where more than
-            80 trials at a time would have the driver write more than 40 reports a second (``docs/scale.md``).
+        chunk_seconds: about how often a running trial reports; ``None`` for every 5 s, or less often where more than
+            200 trials at a time would have the driver write more than 40 reports a second (``docs/scale.md``).
         checkpoint_seconds: about how often it leaves a checkpoint.
         max_failures: retries of a trial whose worker died or raised, each from its last checkpoint.
         gpus_per_trial: share of a GPU a trial takes, where its device is ``cuda``.
@@ -132,7 +132,8 @@ class ExecutorSettings:
         return max(_REPORT_SECONDS, self.workers / _REPORTS_PER_SECOND)
 
 
-_REPORT_SECONDS = 2.0
+_REPORT_SECONDS = 5.0
+"""A trial waits while its report is written, on Ray for a twentieth of a second."""
 _REPORTS_PER_SECOND = 40.0
 """Of all trials: about two fifths of a core of the driver."""
 

@@ -183,8 +183,8 @@ def test_remote_errors_become_one_line() -> None:
 @pytest.mark.parametrize(
     ("settings", "seconds"),
     [
-        (ExecutorSettings(workers=2), 2.0),
-        (ExecutorSettings(workers=80), 2.0),
+        (ExecutorSettings(workers=2), 5.0),
+        (ExecutorSettings(workers=200), 5.0),
         (ExecutorSettings(workers=800), 20.0),
         (ExecutorSettings(workers=800, chunk_seconds=0.5), 0.5),
         (ExecutorSettings(workers=800, chunk_seconds=0.0), 0.0),
