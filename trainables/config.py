@@ -15,6 +15,7 @@ from trainables.data.base import DataConfig, DataSet
 from trainables.data.loader import LoadingConfig
 from trainables.data.scenes import ScenesConfig
 from trainables.errors import ConfigError
+from trainables.kernels import Kernels
 from trainables.methods import METHODS, Method, MethodConfig
 from trainables.methods.gd import GDConfig
 from trainables.models import BACKBONES
@@ -85,6 +86,11 @@ class TrainConfig(Settings):
     """Compile the network with ``torch.compile``."""
     threads: int = Field(default=1, ge=1, le=256)
     """Torch threads on a CPU. Part of the trial: the order of summation, and so the last bits, depend on it."""
+    kernels: Kernels = "torch"
+    """What multiplies matrices in float32 on a CPU. ``torch``: the BLAS that torch was built with. ``onednn``: oneDNN,
+    in linear layers and of task gradients; with torch's builds for x86 more than twice as fast on AMD processors with
+    AVX-512, and nothing to gain on others. Other last bits, no larger errors. A GPU, bf16 and compiled networks take no
+    notice."""
     data_order: Literal["seed", "fixed"] = "seed"
     """``seed``: shuffled by the trial's seed. ``fixed``: every seed sees the same order, as the released code does."""
     loss_limit: float | None = Field(default=None, gt=0)

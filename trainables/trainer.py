@@ -22,6 +22,7 @@ from trainables.data.ondisk import FileSplit, decoded
 from trainables.errors import CheckpointError, Diverged
 from trainables.evaluation import Metrics, evaluate, merged, values
 from trainables.history import History
+from trainables.kernels import check_kernels, install
 from trainables.methods import Counters, Method, StepLog, Update
 from trainables.models.forward import forward_of
 from trainables.models.network import MultiTaskNetwork, build_network
@@ -47,7 +48,7 @@ class Trainer:
 
     Raises:
         DataError: the data set is missing or damaged.
-        ConfigError: the network or the batch cannot be shared out.
+        ConfigError: the network or the batch cannot be shared out, or ``train.kernels`` are not part of this torch.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Trainer:
         self.key = trial_key(config)
         self.device = torch.device(device)
         if self.device.type == "cpu":
+            check_kernels(config.train.kernels)
             torch.set_num_threads(config.train.threads)
         self.tasks = tasks_of(config)
         self._labels = tuple(dict.fromkeys(task.label for task in self.tasks))
@@ -77,6 +79,8 @@ class Trainer:
             data_set.image_shape(config.data),
             seed=derive(config.seed, "network"),
         ).to(self.device)
+        if self.device.type == "cpu" and config.train.kernels == "onednn":
+            install(self.network)
         check_shares(self.together, config.train.batch_size, self.network)
         self._forward = forward_of(self.network, config.train.compile, method_of(config).needs_representation)
         if self.device.type == "cuda":
@@ -94,6 +98,7 @@ class Trainer:
             clock=PhaseClock(self.device, exact=config.record.phases),
             iterations_per_epoch=data_set.sizes(config.data)["train"] // config.train.batch_size,
             together=self.together,
+            kernels=config.train.kernels,
         )
         self.method: Method = method_of(config)(config.method, self.update, derive(config.seed, "method"))
         self.random = random_of(config.seed, self.device, self.together.rank)

@@ -142,6 +142,7 @@ KEYED: dict[str, Any] = {
     "train.budget.amount": 10,
     "train.threads": 2,
     "train.precision": "bf16",
+    "train.kernels": "onednn",
     "train.loss_limit": 9.0,
     "method": {"name": "gd", "steps_per_batch": 2},
 }

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.clock import BACKWARD, OPTIMIZER, PhaseClock
+from trainables.kernels import Kernels
 from trainables.registry import Registry
 from trainables.settings import Settings
 from trainables.together import Share, Together
@@ -79,6 +80,7 @@ class Update:
         clock: what the time of backward passes and steps is charged to.
         together: the processes that train this network, each on its share of the batch; those this one has met where
             none are given.
+        kernels: what multiplies matrices on a CPU.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class Update:
         iterations_per_epoch: int = 1,
         clock: PhaseClock | None = None,
         together: Together | None = None,
+        kernels: Kernels = "torch",
     ) -> None:
         self.tasks = tuple(tasks)
         self.shared = tuple(shared)
@@ -105,6 +108,7 @@ class Update:
         """What all decoders read and the trunk alone has made, of the last forward, with its graph; ``None`` where the
         forward does not tell. Whoever owns the closure sets it in every call."""
         self.together = together if together is not None else Together.here()
+        self.kernels = kernels
         self.share: Share | None = None
         """This process's part of the batch, where it has a part alone. Whoever owns the closure sets it."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from unittest.mock import patch
 
 import pytest
@@ -11,7 +12,11 @@ from hypothesis import strategies as st
 from jacobians import LAW
 from torch import Tensor
 
-from trainables.methods.graddrop import graddrop
+from trainables.config import data_set_of, load_trial
+from trainables.methods import Update
+from trainables.methods.graddrop import GradDrop, GradDropConfig, graddrop
+from trainables.methods.gramian import Rows
+from trainables.trainer import Trainer
 
 BLOCK = 64
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -56,6 +61,17 @@ def gradients(kind: str, tasks: int, width: int, exponent: float, dtype: torch.d
     return rows
 
 
+def in_blocks(rows: Tensor, noise: Tensor, leak: float) -> Tensor:
+    """As a step makes it: block by block of the rows."""
+    with patch("trainables.methods.gramian.rows._BLOCK", BLOCK):
+        stack = Rows(len(rows), [rows[0]])
+    for task, row in enumerate(rows):
+        stack.put(task, [row])
+    parts = noise.flatten().split([block.shape[1] for block in stack.blocks])
+    dropped = (graddrop(block, part, leak) for block, part in zip(stack.blocks, parts, strict=True))
+    return stack.assembled(dropped)[0]
+
+
 class TestBlocks:
     """Not a bit of a result depends on how it was cut."""
 
@@ -88,8 +104,7 @@ class TestBlocks:
         if noise == "coarse":
             drawn = (4 * drawn).floor() / 4
         before = rows.clone()
-        with patch("trainables.methods.graddrop._BLOCK", BLOCK):
-            found = graddrop(rows, drawn, leak)
+        found = in_blocks(rows, drawn, leak)
         wanted = plain(rows, drawn, leak)
         assert found.dtype == wanted.dtype
         assert torch.equal(bits(found), bits(wanted))
@@ -108,6 +123,45 @@ class TestBlocks:
         generator = torch.Generator().manual_seed(0)
         rows = torch.randn(500, 4, 40, generator=generator).transpose(0, 1)
         noise = torch.rand(500, 40, generator=generator)
-        with patch("trainables.methods.graddrop._BLOCK", BLOCK):
-            found = graddrop(rows, noise)
-        assert torch.equal(bits(found), bits(plain(rows, noise, 0.0)))
+        assert torch.equal(bits(graddrop(rows, noise)), bits(plain(rows, noise, 0.0)))
+        assert torch.equal(bits(in_blocks(rows, noise, 0.0)), bits(plain(rows, noise, 0.0)))
+
+
+class TestMeasuring:
+    """How often inner products are made changes curves alone."""
+
+    @pytest.mark.parametrize("grad_space", ["shared", "representation"])
+    def test_the_steps_are_the_same(self, tmp_path: Path, grad_space: str) -> None:
+        trained = {}
+        for every in (1, 3):
+            trainer = small_trainer(tmp_path, {"grad_space": grad_space, "measure_every": every})
+            trainer.advance()
+            trained[every] = [p.detach().clone() for p in trainer.network.parameters()]
+        assert all(torch.equal(one, other) for one, other in zip(trained[1], trained[3], strict=True))
+
+    def test_a_gradient_that_is_not_finite_is_skipped_between_measurements(self) -> None:
+        rows = torch.ones(2, 6)
+        stack = Rows(2, [rows[0]])
+        for task in range(2):
+            stack.put(task, [rows[task]])
+        update = Update(["a", "b"], [], {"a": [], "b": []}, torch.optim.SGD([torch.zeros(1, requires_grad=True)], 1.0))
+        method = GradDrop(GradDropConfig(), update, 0)
+        for finite in (True, False, True):
+            stack.put(1, [torch.full((6,), 1.0 if finite else torch.inf)])
+            _, _, info = method.combine(stack, method.inner_products(stack).numpy())
+            assert info.finite is finite
+
+
+def small_trainer(root: Path, method: dict[str, object]) -> Trainer:
+    config = load_trial(
+        {
+            "data": {"name": "scenes", "image_size": 32, "train": 4, "val": 1, "test": 1},
+            "tasks": {"set": "nyud"},
+            "model": {"backbone": "vit_pico"},
+            "train": {"batch_size": 2, "budget": {"amount": 7}},
+            "record": {"eval_every": 0, "points": 7},
+            "method": {"name": "graddrop", **method},
+        }
+    )
+    data_set_of(config).prepare(config.data, root)
+    return Trainer(config, root)

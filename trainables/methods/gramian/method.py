@@ -105,24 +105,32 @@ class GradientMethod(Method):
 
     def aggregated(self, gradients: TaskGradients) -> tuple[list[Tensor | None], Array, SolverInfo]:
         """The shared parameters' gradients, the weights (K,) for decoders that want them, and how it went."""
-        representation = self.config.grad_space == "representation"
-        if representation:
+        if self.in_representation:
             rows = gradients.representation_rows()
         else:
             if self._rows is None:
-                self._rows = Rows(len(self.tasks), trainable(self.update.shared))
+                self._rows = Rows(len(self.tasks), trainable(self.update.shared), self.update.kernels)
             rows = self._rows
             gradients.shared_rows(rows)
         gramian, finite = self._to_host(rows, gradients)
-        if representation:
+        if self.in_representation:
             # The processes hold different samples of one batch, whose mean loss gives each 1/W of its gradient.
             gramian = gramian / self.update.processes
         combined, weights, info = self.combine(rows, gramian if finite else np.full_like(gramian, np.nan))
         if not info.finite:
             return [], weights, info
-        if representation:
+        if self.in_representation:
             return gradients.through_trunk(combined[0]), weights, info
         return list(combined), weights, info
+
+    @property
+    def in_representation(self) -> bool:
+        """Whether gradients are of the representation."""
+        return bool(self.config.grad_space == "representation")
+
+    def inner_products(self, rows: Rows) -> Tensor:
+        """(K, K) float64 of the rows; not finite where they are not, and the step is then skipped."""
+        return rows.gramian()
 
     def combine(self, rows: Rows, gramian: Array) -> tuple[list[Tensor], Array, SolverInfo]:
         """Aggregate ``rows``, whose inner products are ``gramian`` (K, K): one tensor per stack, weights, how it went.
@@ -135,8 +143,8 @@ class GradientMethod(Method):
 
     def _to_host(self, rows: Rows, gradients: TaskGradients) -> tuple[Array, bool]:
         """The Gramian and whether the decoders' gradients are finite, in the step's only transfer from the device."""
-        gramian = rows.gramian()
-        if self.config.grad_space == "representation":
+        gramian = self.inner_products(rows)
+        if self.in_representation:
             self.update.average([gramian])
         heads = [g for head in gradients.heads for g in head if g is not None]
         norm = torch.nn.utils.get_total_norm(heads) if heads else gramian.new_zeros(())

@@ -1,4 +1,4 @@
-"""The task gradients, one backward pass per task, kept as one stack per parameter.
+"""The task gradients, one backward pass per task, kept in blocks of columns.
 
 No gradient is ever flattened into a vector of all parameters, and none is computed twice: the rows that make the
 Gramian are the rows that are recombined.
@@ -6,68 +6,120 @@ Gramian are the rows that are recombined.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from trainables.clock import BACKWARD
 from trainables.errors import ConfigError
+from trainables.kernels import Kernels, inner_products
 from trainables.methods.base import Update
 
 _BLOCK = 16384
-"""Columns of a block of rows whose inner products are taken at once on a CPU."""
+"""Columns of a block of rows on a CPU: those of eleven tasks stay in the cache of a core."""
+
+_LEAST = 8
+"""Columns of the narrowest last block: torch adds up a single column in another order than many."""
 
 
 class Rows:
-    """Task gradients as stacks (K, *shape), one for each tensor they are taken of; the memory is reused.
+    """Task gradients (K, d), d over all tensors they are taken of, kept in blocks of columns; the memory is reused.
+
+    A block holds columns of one tensor. On a CPU it is as wide as stays in the cache, so that what is made of all
+    tasks' entries is made of one block after the other; elsewhere it is the whole tensor.
 
     Args:
         tasks: K.
         like: tensors of the shapes, dtypes and devices of the gradients.
+        kernels: what multiplies blocks on a CPU.
     """
 
-    def __init__(self, tasks: int, like: Sequence[Tensor]) -> None:
+    def __init__(self, tasks: int, like: Sequence[Tensor], kernels: Kernels = "torch") -> None:
         self.tasks = tasks
-        self.stacks = [torch.zeros(tasks, *t.shape, dtype=t.dtype, device=t.device) for t in like]
-        # Made once: to index every stack anew for every task takes a seventh as long as the copies.
-        self._places = [[stack[task] for stack in self.stacks] for task in range(tasks)]
+        self.kernels = kernels
+        self.shapes = [t.shape for t in like]
+        self._parts = [list(_parts(tasks, t)) for t in like]
+        self.blocks = [block for parts in self._parts for part in parts for block in part]
+        """Contiguous (K, w), in the order of the columns."""
+        # Made once: to index every part anew for every task takes a seventh as long as the copies.
+        self._places = [[[part[:, task] for part in parts] for parts in self._parts] for task in range(tasks)]
+
+    @property
+    def sizes(self) -> list[int]:
+        """Columns of each tensor."""
+        return [shape.numel() for shape in self.shapes]
+
+    @property
+    def device(self) -> torch.device:
+        """Of the rows."""
+        return self.blocks[0].device
 
     def put(self, task: int, gradients: Sequence[Tensor | None]) -> None:
         """Copy the gradient of one task in; ``None`` is zero."""
         pairs = []
-        for place, gradient in zip(self._places[task], gradients, strict=True):
+        for places, gradient in zip(self._places[task], gradients, strict=True):
             if gradient is None:
-                place.zero_()
-            else:
-                pairs.append((place, gradient))
+                for place in places:
+                    place.zero_()
+                continue
+            parts = gradient.reshape(-1).split([place.numel() for place in places])
+            pairs += [(place, part.view_as(place)) for place, part in zip(places, parts, strict=True)]
         if pairs:
-            torch._foreach_copy_([place for place, _ in pairs], [gradient for _, gradient in pairs])
+            torch._foreach_copy_([place for place, _ in pairs], [part for _, part in pairs])
 
     def gramian(self) -> Tensor:
         """(K, K) float64 on the rows' device: products in the rows' own precision (float32 at least), summed in
         float64."""
         parts = []
-        for stack in self.stacks:
-            rows = stack.view(self.tasks, -1)
-            rows = rows if rows.dtype in {torch.float32, torch.float64} else rows.float()
-            # On a CPU in blocks that stay in the cache: one product of so few and so long rows is slower.
-            width = _BLOCK if rows.device.type == "cpu" else max(rows.shape[1], 1)
-            parts += [block @ block.T for block in rows.split(width, dim=1)]
+        for block in self.blocks:
+            rows = block if block.dtype in {torch.float32, torch.float64} else block.float()
+            parts.append(inner_products(rows, self.kernels))
         return torch.stack(parts).double().sum(0)
 
     def combine(self, weights: Tensor) -> list[Tensor]:
-        """``sum_k weights[k] * row_k``, one tensor for each stack; ``weights`` (K,)."""
+        """``sum_k weights[k] * row_k``, one tensor for each it is taken of; ``weights`` (K,)."""
         out = []
-        for stack in self.stacks:
-            combined = weights.to(stack.device, stack.dtype) @ stack.view(self.tasks, -1)
-            out.append(combined.view(stack.shape[1:]))
+        for shape, parts in zip(self.shapes, self._parts, strict=True):
+            combined = parts[0].new_empty(shape.numel())
+            pieces = combined.split([part[:, 0].numel() for part in parts])
+            for part, piece in zip(parts, pieces, strict=True):
+                number, _, width = part.shape
+                row = weights.to(part.device, part.dtype).expand(number, 1, self.tasks)
+                torch.bmm(row, part, out=piece.view(number, 1, width))
+            out.append(combined.view(shape))
         return out
+
+    def assembled(self, columns: Iterable[Tensor]) -> list[Tensor]:
+        """What was made of each block, (w,), put together: one tensor for each that rows are taken of."""
+        made = iter(columns)
+        out = []
+        for shape, parts in zip(self.shapes, self._parts, strict=True):
+            pieces = [next(made) for part in parts for _ in part]
+            out.append((pieces[0] if len(pieces) == 1 else torch.cat(pieces)).view(shape))
+        return out
+
+    def average(self, update: Update) -> None:
+        """Replace every row by its mean over the processes that train together."""
+        update.average([part for parts in self._parts for part in parts])
 
     @property
     def precision(self) -> torch.dtype:
         """The dtype in which :meth:`gramian` multiplies."""
-        return torch.float64 if all(stack.dtype == torch.float64 for stack in self.stacks) else torch.float32
+        return torch.float64 if all(block.dtype == torch.float64 for block in self.blocks) else torch.float32
+
+
+def _parts(tasks: int, like: Tensor) -> Iterator[Tensor]:
+    """Zeros (N, K, w): N whole blocks, then the columns left over as a block of their own."""
+    columns = like.numel()
+    width = _BLOCK if like.device.type == "cpu" else max(columns, 1)
+    whole, left = divmod(columns, width)
+    if whole and 0 < left < _LEAST:
+        whole, left = whole - 1, left + width
+    if whole:
+        yield torch.zeros(whole, tasks, width, dtype=like.dtype, device=like.device)
+    if left or not whole:
+        yield torch.zeros(1, tasks, left, dtype=like.dtype, device=like.device)
 
 
 class TaskGradients:
@@ -95,7 +147,7 @@ class TaskGradients:
         """The gradients of the representation: no pass through the trunk."""
         if self._features is None:
             raise ConfigError("method.grad_space: 'representation' needs a network that tells its representation")
-        rows = Rows(len(self._objectives), [self._features])
+        rows = Rows(len(self._objectives), [self._features], self.update.kernels)
         for task in range(rows.tasks):
             rows.put(task, [self._through_decoder(task)])
         self._average_heads()
@@ -107,7 +159,7 @@ class TaskGradients:
             # No name keeps a row once it is in the stack: the peak is one stack, and the row on its way there.
             rows.put(task, self._row(task, retain_graph=task < rows.tasks - 1))
         self._average_heads()
-        self.update.average(rows.stacks)
+        rows.average(self.update)
 
     def _row(self, task: int, *, retain_graph: bool) -> list[Tensor | None]:
         at_features = self._through_decoder(task)

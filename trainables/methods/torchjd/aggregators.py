@@ -83,13 +83,12 @@ class TorchJDAggregator(GradientMethod):
         if self._sees == "gramian":
             weights: Tensor = self.aggregator.gramian_weighting(gramian)
             return rows.combine(weights), weights
-        jacobian = torch.cat([stack.view(rows.tasks, -1) for stack in rows.stacks], dim=1)
+        jacobian = torch.cat(rows.blocks, dim=1)
         if self._sees == "jacobian":
             weights = self.aggregator.weighting(jacobian)
             return rows.combine(weights), weights
         vector: Tensor = self.aggregator(jacobian)
-        parts = vector.split([stack[0].numel() for stack in rows.stacks])
-        return [part.view(stack.shape[1:]) for part, stack in zip(parts, rows.stacks, strict=True)], None
+        return [part.view(shape) for part, shape in zip(vector.split(rows.sizes), rows.shapes, strict=True)], None
 
     def state_dict(self) -> dict[str, Any]:
         """The aggregator's memory, too."""
