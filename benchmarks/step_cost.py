@@ -8,7 +8,7 @@ import random
 import sys
 import tempfile
 import warnings
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
@@ -17,6 +17,7 @@ from benchmarks.contestants import Contestant, contestants
 from benchmarks.machine import machine
 from benchmarks.table import Row, markdown, verdicts
 from benchmarks.workbench import Memory, Setting, Step, Workbench, memory_of
+from trainables.kernels import Kernels, check_kernels, fastest
 from trainables.methods import Method
 
 
@@ -26,6 +27,12 @@ from trainables.methods import Method
 @click.option("--image-size", default=64, help="side of an image, in pixels")
 @click.option("--batch", default=8, help="samples of the batch")
 @click.option("--device", default="cpu", type=click.Choice(["cpu", "cuda"]))
+@click.option(
+    "--kernels",
+    default="torch",
+    type=click.Choice(["torch", "onednn", "fastest"]),
+    help="what multiplies matrices on a CPU, but for comparisons, which keep torch's; fastest: as this processor likes",
+)
 @click.option("--rounds", default=5, help="each round measures one step of every contestant, in an order of its own")
 @click.option("--methods", default=None, help="names, with commas; all where not given. gd is always measured")
 @click.option("--comparisons/--no-comparisons", default=True, help="the plain pattern and TorchJD")
@@ -42,6 +49,7 @@ def main(
     image_size: int,
     batch: int,
     device: str,
+    kernels: str,
     rounds: int,
     methods: str | None,
     comparisons: bool,
@@ -58,9 +66,11 @@ def main(
     """
     # Of TorchJD, at its first step: attention without a batching rule, which costs it time, and cvxpy's about Nash-MTL.
     warnings.filterwarnings("ignore", message="There is a performance drop|You are solving a parameterized problem")
+    chosen: Kernels = fastest() if kernels == "fastest" else "onednn" if kernels == "onednn" else "torch"
+    check_kernels(chosen)
     print(machine(device))
     print(
-        f"{backbone}, {image_size} pixels, batch {batch}, {rounds} rounds; "
+        f"kernels {chosen}, comparisons torch's; {backbone}, {image_size} pixels, batch {batch}, {rounds} rounds; "
         f"{'wall' if device == 'cuda' else 'processor'} time of a step"
     )
     only = None if methods is None else methods.split(",")
@@ -68,14 +78,21 @@ def main(
     with tempfile.TemporaryDirectory() as scratch:
         root = data if data is not None else Path(scratch)
         for task_set in tasks.split(","):
-            setting = Setting(task_set, backbone, image_size, batch, device)
+            setting = Setting(task_set, backbone, image_size, batch, device, chosen)
+            stock = replace(setting, kernels="torch")
             bench = Workbench(setting, root)
+            # What people write themselves knows nothing of the layers here.
+            others = bench if stock == setting else Workbench(stock, root)
             count = len(bench.trainer.tasks)
             everyone = contestants(count, only, comparisons=comparisons)
-            steps = _measure(bench, everyone, rounds, comparison_every, random.Random(seed))
+            steps = _measure(bench, others, everyone, rounds, comparison_every, random.Random(seed))
             shared = bench.shared_bytes
-            del bench
-            held = {who.label: memory_of(setting, root, who.make) for who in everyone if memory and who.memory}
+            del bench, others
+            held = {
+                who.label: memory_of(stock if who.of else setting, root, who.make)
+                for who in everyone
+                if memory and who.memory
+            }
             rows = [_row(who, count, steps, held, shared) for who in everyone]
             print(f"\n## K = {count} ({task_set})\n\n{markdown(rows)}\n\n{verdicts(rows)}", flush=True)
             written[task_set] = {
@@ -88,20 +105,26 @@ def main(
 
 
 def _measure(
-    bench: Workbench, everyone: list[Contestant], rounds: int, comparison_every: int, order: random.Random
+    bench: Workbench,
+    others: Workbench,
+    everyone: list[Contestant],
+    rounds: int,
+    comparison_every: int,
+    order: random.Random,
 ) -> dict[str, dict[int, Step]]:
     """Steps by contestant and round; the first ones, in which memory is had and libraries are loaded, are not kept."""
-    built: dict[str, Method] = {who.label: who.make(bench.trainer.update) for who in everyone}
+    benches = {who.label: others if who.of else bench for who in everyone}
+    built: dict[str, Method] = {who.label: who.make(benches[who.label].trainer.update) for who in everyone}
     for who in everyone:
         # The second step of selective updates is the first that clusters, the third the first with groups of the map.
         for _ in range(3 if who.family == "selective" else 1):
-            bench.step(built[who.label])
+            benches[who.label].step(built[who.label])
     steps: dict[str, dict[int, Step]] = {who.label: {} for who in everyone}
     for index in range(rounds):
         now = [who for who in everyone if not who.of or index % comparison_every == 0]
         order.shuffle(now)
         for who in now:
-            steps[who.label][index] = bench.step(built[who.label])
+            steps[who.label][index] = benches[who.label].step(built[who.label])
     return steps
 
 

@@ -14,6 +14,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from trainables.clock import MANIPULATION, PhaseClock
 from trainables.config import data_set_of, load_trial
+from trainables.kernels import Kernels
 from trainables.methods import Losses, Method, StepLog, Update
 from trainables.trainer import Trainer
 
@@ -28,6 +29,7 @@ class Setting:
         image_size: side of an image, in pixels.
         batch: samples.
         device: ``cpu`` or ``cuda``.
+        kernels: what multiplies matrices on a CPU.
     """
 
     task_set: str
@@ -35,6 +37,7 @@ class Setting:
     image_size: int
     batch: int
     device: str
+    kernels: Kernels = "torch"
 
     def config(self) -> dict[str, Any]:
         """The trial config: real images and losses, a step size at which nothing moves far."""
@@ -43,7 +46,7 @@ class Setting:
             "tasks": {"set": self.task_set},
             "model": {"backbone": self.backbone, "drop_path": 0.0},
             "optim": {"lr": 1e-5, "schedule": "constant"},
-            "train": {"batch_size": self.batch, "budget": {"amount": 10**9}, "threads": 1},
+            "train": {"batch_size": self.batch, "budget": {"amount": 10**9}, "threads": 1, "kernels": self.kernels},
             "record": {"eval_every": 0},
             # Keeps the trunk apart from the decoders, as methods need it that read the representation.
             "method": "mgda",
