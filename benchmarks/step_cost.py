@@ -17,6 +17,7 @@ from benchmarks.contestants import Contestant, contestants
 from benchmarks.machine import machine
 from benchmarks.table import Row, markdown, verdicts
 from benchmarks.workbench import Memory, Setting, Step, Workbench, memory_of
+from trainables.allocator import LARGEST, give_back_from, keep_freed
 from trainables.kernels import Kernels, check_kernels, fastest
 from trainables.methods import Method
 
@@ -114,17 +115,26 @@ def _measure(
 ) -> dict[str, dict[int, Step]]:
     """Steps by contestant and round; the first ones, in which memory is had and libraries are loaded, are not kept."""
     benches = {who.label: others if who.of else bench for who in everyone}
+
+    def step(who: Contestant) -> Step:
+        # The trainer keeps what it frees; for what people write themselves it is as glibc would have it.
+        if who.of:
+            give_back_from(2 * LARGEST)
+        else:
+            keep_freed()
+        return benches[who.label].step(built[who.label])
+
     built: dict[str, Method] = {who.label: who.make(benches[who.label].trainer.update) for who in everyone}
     for who in everyone:
         # The second step of selective updates is the first that clusters, the third the first with groups of the map.
         for _ in range(3 if who.family == "selective" else 1):
-            benches[who.label].step(built[who.label])
+            step(who)
     steps: dict[str, dict[int, Step]] = {who.label: {} for who in everyone}
     for index in range(rounds):
         now = [who for who in everyone if not who.of or index % comparison_every == 0]
         order.shuffle(now)
         for who in now:
-            steps[who.label][index] = benches[who.label].step(built[who.label])
+            steps[who.label][index] = step(who)
     return steps
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils import deterministic
 
+from trainables.allocator import keep_freed
 from trainables.clock import FORWARD, MANIPULATION, PhaseClock
 from trainables.config import TrialConfig, data_set_of, method_of, tasks_of, trial_key
 from trainables.data.base import Split
@@ -66,6 +67,7 @@ class Trainer:
         if self.device.type == "cpu":
             check_kernels(config.train.kernels)
             torch.set_num_threads(config.train.threads)
+            keep_freed()
         self.tasks = tasks_of(config)
         self._labels = tuple(dict.fromkeys(task.label for task in self.tasks))
         self._data_root = data_root

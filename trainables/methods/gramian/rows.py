@@ -57,16 +57,21 @@ class Rows:
 
     def put(self, task: int, gradients: Sequence[Tensor | None]) -> None:
         """Copy the gradient of one task in; ``None`` is zero."""
-        pairs = []
+        to: list[Tensor] = []
+        of: list[Tensor] = []
         for places, gradient in zip(self._places[task], gradients, strict=True):
             if gradient is None:
                 for place in places:
                     place.zero_()
                 continue
-            parts = gradient.reshape(-1).split([place.numel() for place in places])
-            pairs += [(place, part.view_as(place)) for place, part in zip(places, parts, strict=True)]
-        if pairs:
-            torch._foreach_copy_([place for place, _ in pairs], [part for _, part in pairs])
+            to += places
+            if len(places) == 1:
+                of.append(gradient.reshape(places[0].shape))
+            else:
+                parts = gradient.reshape(-1).split([place.numel() for place in places])
+                of += [part.view_as(place) for place, part in zip(places, parts, strict=True)]
+        if to:
+            torch._foreach_copy_(to, of)
 
     def gramian(self) -> Tensor:
         """(K, K) float64 on the rows' device: products in the rows' own precision (float32 at least), summed in
