@@ -112,16 +112,18 @@ def _serves(input: Tensor, weight: Tensor) -> bool:
 class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(x, weight)
+        # The input is kept transposed: of the two factors of a weight's gradient oneDNN reads one as it comes, and
+        # would copy the other in every backward.
+        ctx.save_for_backward(x.reshape(-1, x.shape[-1]).t().contiguous(), weight)
         return _linear(x, weight, bias)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, at_out: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
+        transposed, weight = ctx.saved_tensors
         at_x = _linear(at_out, weight.t(), None) if ctx.needs_input_grad[0] else None
         flat = at_out.reshape(-1, at_out.shape[-1])
-        at_weight = _linear(flat.t(), x.reshape(-1, x.shape[-1]).t(), None) if ctx.needs_input_grad[1] else None
+        at_weight = _linear(transposed, flat.t(), None).t().contiguous() if ctx.needs_input_grad[1] else None
         return at_x, at_weight, flat.sum(0) if ctx.needs_input_grad[2] else None
 
 
