@@ -19,6 +19,7 @@ from study.home import Home
 from study.tracking import open_client
 from trainables.data import DATA_SETS
 from trainables.errors import StoreError, UserError, WeightsError
+from trainables.kernels import fastest
 from trainables.models import BACKBONES
 from trainables.models.config import ModelConfig
 from trainables.models.weights import weights_fingerprint
@@ -87,6 +88,13 @@ def _devices() -> Iterator[Finding]:
     yield Finding(
         "cpu", "ok", f"{cores} cores, {memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB memory free"
     )
+    if fastest() != "torch":
+        yield Finding(
+            "cpu kernels",
+            "note",
+            f"this processor multiplies faster by {fastest()} than by torch's own BLAS",
+            f"in a new study: --set train.kernels={fastest()} (other last bits, so other trials)",
+        )
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
             properties = torch.cuda.get_device_properties(index)

@@ -22,9 +22,14 @@ _LEAST = 2**20
 """Multiplications of a product below which calling oneDNN from Python takes longer than it saves."""
 
 
+def has_onednn() -> bool:
+    """Whether this torch was built with it."""
+    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
 def check_kernels(kernels: Kernels) -> None:
     """Raise :class:`ConfigError` where this torch does not have them."""
-    if kernels == "onednn" and not _has_onednn():
+    if kernels == "onednn" and not has_onednn():
         raise ConfigError("train.kernels: this torch was built without oneDNN (allowed: torch)")
 
 
@@ -32,7 +37,7 @@ def fastest() -> Kernels:
     """The kernels that are known to be faster on this machine's processor: oneDNN's on AMD with AVX-512."""
     capabilities = torch.cpu.get_capabilities()
     wide = bool(capabilities.get("avx512_f")) and str(capabilities.get("cpu_name", "")).startswith("AMD")
-    return "onednn" if wide and _has_onednn() else "torch"
+    return "onednn" if wide and has_onednn() else "torch"
 
 
 def install(network: nn.Module) -> None:
@@ -114,7 +119,8 @@ class _Linear(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         # The input is kept transposed: of the two factors of a weight's gradient oneDNN reads one as it comes, and
         # would copy the other in every backward.
-        ctx.save_for_backward(x.reshape(-1, x.shape[-1]).t().contiguous(), weight)
+        kept = x.reshape(-1, x.shape[-1]).t().contiguous() if ctx.needs_input_grad[1] else None
+        ctx.save_for_backward(kept, weight)
         return _linear(x, weight, bias)
 
     @staticmethod
@@ -144,7 +150,3 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """``x @ weight.T + bias``; ``weight`` may be the transpose of a contiguous tensor and is then not copied."""
     out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return out
-
-
-def _has_onednn() -> bool:
-    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")

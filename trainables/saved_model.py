@@ -19,17 +19,25 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from trainables.errors import CheckpointError, UserError
+from trainables.kernels import Kernels, has_onednn, install
 from trainables.models.config import ModelConfig
 from trainables.models.network import MultiTaskNetwork, build_network
 
 WEIGHTS = "weights.safetensors"
 NETWORK = "network.json"
-"""``model`` (its config), ``tasks`` (name to channels), ``image_shape``."""
+"""``model`` (its config), ``tasks`` (name to channels), ``image_shape``, ``kernels`` (``train.kernels``; torch's where
+an older version left it out)."""
 EXAMPLE = "example.npy"
 FORMAT = 1
 
 
-def save(folder: Path, network: MultiTaskNetwork, config: ModelConfig, example: NDArray[np.float32]) -> None:
+def save(
+    folder: Path,
+    network: MultiTaskNetwork,
+    config: ModelConfig,
+    example: NDArray[np.float32],
+    kernels: Kernels = "torch",
+) -> None:
     """Write a network; a reader sees all of it or nothing.
 
     Args:
@@ -37,6 +45,8 @@ def save(folder: Path, network: MultiTaskNetwork, config: ModelConfig, example: 
         network: trained.
         config: it was built from.
         example: (1, 3, H, W), or (1, N, F) of molecules: an input.
+        kernels: what multiplied its matrices on a CPU, and will where the reader's torch has it; others predict the
+            same up to rounding.
     """
     part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     shutil.rmtree(part, ignore_errors=True)
@@ -48,6 +58,7 @@ def save(folder: Path, network: MultiTaskNetwork, config: ModelConfig, example: 
         "model": config.to_dict(),
         "tasks": channels(network),
         "image_shape": list(network.image_shape),
+        "kernels": kernels,
     }
     (part / NETWORK).write_text(json.dumps(about, indent=1), encoding="utf-8")
     np.save(part / EXAMPLE, example, allow_pickle=False)
@@ -99,6 +110,8 @@ def load(folder: Path) -> Predictor:
         height, width = (int(size) for size in about["image_shape"])
         network = build_network(config, {str(k): int(v) for k, v in about["tasks"].items()}, (height, width), seed=0)
         network.load_state_dict(load_file(folder / WEIGHTS))
+        if about.get("kernels", "torch") == "onednn" and has_onednn():
+            install(network)
     except UserError as error:
         raise CheckpointError(f"{folder}: {error}") from None
     except Exception as error:  # noqa: BLE001 - whatever a damaged file makes of JSON, safetensors and torch

@@ -227,7 +227,7 @@ class Session:
         # A batch is shorter by the samples that are damaged and to be skipped.
         found = split.batch(np.arange(min(_EXAMPLES, len(split))), ())[0]
         example = found[:1] if len(found) else torch.zeros(1, *found.shape[1:])
-        saved_model.save(folder, self.trainer.network, config.model, example.numpy())
+        saved_model.save(folder, self.trainer.network, config.model, example.numpy(), config.train.kernels)
 
     def save(self) -> bool:
         """Leave a checkpoint now; returns whether one was left. A store behind a URL that is away is no reason to stop

@@ -19,6 +19,7 @@ from study.home import Home
 from study.ui import free_port
 from trainables import checkpoint
 from trainables.errors import ConfigError
+from trainables.kernels import fastest
 
 SMALL = [
     "--profile",
@@ -166,6 +167,7 @@ def test_doctor_looks_at_everything(tmp_path: Path, capsys: pytest.CaptureFixtur
         findings
     )
     assert findings["torch"]["level"] == "ok"
+    assert ("cpu kernels" in findings) == (fastest() != "torch")
     assert findings["data: scenes"] == {"name": "data: scenes", "level": "ok", "found": "built on first use", "fix": ""}
     assert findings["data: nyud"]["level"] == "note"
     assert "data.root" in findings["data: nyud"]["found"]

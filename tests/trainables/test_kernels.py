@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,9 @@ from trainables import kernels
 from trainables.config import data_set_of, load_trial
 from trainables.errors import ConfigError
 from trainables.kernels import GELU, Linear, check_kernels, fastest, inner_products, install
+from trainables.models.config import ModelConfig
+from trainables.models.network import build_network
+from trainables.saved_model import Predictor, load, save
 from trainables.trainer import Trainer
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN")
@@ -127,6 +131,25 @@ def test_a_trial_trains_to_the_same_up_to_rounding_and_resumes_to_the_same_bits(
         [p.value for p in t.history.points if p.name.startswith("train/loss/") and p.step == 1] for t in (stock, ours)
     ]
     assert first[0] == pytest.approx(first[1], rel=1e-5)
+
+
+def test_a_saved_model_predicts_what_the_trainer_did(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = ModelConfig(backbone="vit_pico", drop_path=0.0)
+    network = build_network(config, {"seg": 40, "normal": 3}, (64, 64), seed=0).eval()
+    images = np.random.default_rng(0).standard_normal((16, 3, 64, 64), np.float32)
+    torchs = Predictor(network).predict(images)
+    install(network)
+    wanted = Predictor(network).predict(images)
+    save(tmp_path / "model", network, config, images[:1], "onednn")
+    loaded = load(tmp_path / "model")
+    assert any(isinstance(module, Linear) for module in loaded.network.modules())
+    found = loaded.predict(images)
+    assert all(np.array_equal(found[task], wanted[task]) for task in wanted)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    without = load(tmp_path / "model")
+    assert not any(isinstance(module, Linear) for module in without.network.modules())
+    found = without.predict(images)
+    assert all(np.array_equal(found[task], torchs[task]) for task in torchs)
 
 
 def test_a_torch_without_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
