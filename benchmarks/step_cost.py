@@ -32,7 +32,13 @@ from trainables.methods import Method
     "--kernels",
     default="torch",
     type=click.Choice(["torch", "onednn", "fastest"]),
-    help="what multiplies matrices on a CPU, but for comparisons, which keep torch's; fastest: as this processor likes",
+    help="what multiplies matrices on a CPU; fastest: as this processor likes",
+)
+@click.option(
+    "--comparison-kernels",
+    default="torch",
+    type=click.Choice(["torch", "same"]),
+    help="what does in comparisons: torch's own, as in what people write themselves, or the same",
 )
 @click.option("--rounds", default=5, help="each round measures one step of every contestant, in an order of its own")
 @click.option("--methods", default=None, help="names, with commas; all where not given. gd is always measured")
@@ -51,6 +57,7 @@ def main(
     batch: int,
     device: str,
     kernels: str,
+    comparison_kernels: str,
     rounds: int,
     methods: str | None,
     comparisons: bool,
@@ -71,8 +78,8 @@ def main(
     check_kernels(chosen)
     print(machine(device))
     print(
-        f"kernels {chosen}, comparisons torch's; {backbone}, {image_size} pixels, batch {batch}, {rounds} rounds; "
-        f"{'wall' if device == 'cuda' else 'processor'} time of a step"
+        f"kernels {chosen}, of comparisons {comparison_kernels}; {backbone}, {image_size} pixels, batch {batch}, "
+        f"{rounds} rounds; {'wall' if device == 'cuda' else 'processor'} time of a step"
     )
     only = None if methods is None else methods.split(",")
     written: dict[str, dict[str, list[dict[str, object]]]] = {}
@@ -80,7 +87,7 @@ def main(
         root = data if data is not None else Path(scratch)
         for task_set in tasks.split(","):
             setting = Setting(task_set, backbone, image_size, batch, device, chosen)
-            stock = replace(setting, kernels="torch")
+            stock = setting if comparison_kernels == "same" else replace(setting, kernels="torch")
             bench = Workbench(setting, root)
             # What people write themselves knows nothing of the layers here.
             others = bench if stock == setting else Workbench(stock, root)

@@ -94,14 +94,14 @@ class GELU(nn.GELU):
 
 def inner_products(rows: Tensor, kernels: Kernels) -> Tensor:
     """(K, K) of contiguous (K, d), ``rows @ rows.T``."""
-    if (
-        kernels == "onednn"
-        and rows.device.type == "cpu"
-        and rows.dtype == torch.float32
-        and rows.numel() >= _LEAST // 8
-    ):
-        return _linear(rows, rows, None)
-    return rows @ rows.T
+    return product(rows, rows, kernels if 8 * rows.numel() >= _LEAST else "torch")
+
+
+def product(one: Tensor, other: Tensor, kernels: Kernels) -> Tensor:
+    """(m, n) of (m, d) and (n, d), ``one @ other.T``; torch's where the others do not multiply such tensors."""
+    if kernels == "onednn" and one.device.type == "cpu" and one.dtype == other.dtype == torch.float32:
+        return _linear(one, other, None)
+    return one @ other.T
 
 
 def _serves(input: Tensor, weight: Tensor) -> bool:
