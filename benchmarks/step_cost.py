@@ -35,10 +35,10 @@ from trainables.methods import Method
     help="what multiplies matrices on a CPU; fastest: as this processor likes",
 )
 @click.option(
-    "--comparison-kernels",
-    default="torch",
-    type=click.Choice(["torch", "same"]),
-    help="what does in comparisons: torch's own, as in what people write themselves, or the same",
+    "--comparisons-on",
+    default="stock",
+    type=click.Choice(["stock", "same"]),
+    help="stock: torch's kernels, freed memory given back, as in what people write themselves; same: the trainer's",
 )
 @click.option("--rounds", default=5, help="each round measures one step of every contestant, in an order of its own")
 @click.option("--methods", default=None, help="names, with commas; all where not given. gd is always measured")
@@ -57,7 +57,7 @@ def main(
     batch: int,
     device: str,
     kernels: str,
-    comparison_kernels: str,
+    comparisons_on: str,
     rounds: int,
     methods: str | None,
     comparisons: bool,
@@ -78,7 +78,7 @@ def main(
     check_kernels(chosen)
     print(machine(device))
     print(
-        f"kernels {chosen}, of comparisons {comparison_kernels}; {backbone}, {image_size} pixels, batch {batch}, "
+        f"kernels {chosen}, comparisons on {comparisons_on}; {backbone}, {image_size} pixels, batch {batch}, "
         f"{rounds} rounds; {'wall' if device == 'cuda' else 'processor'} time of a step"
     )
     only = None if methods is None else methods.split(",")
@@ -87,13 +87,15 @@ def main(
         root = data if data is not None else Path(scratch)
         for task_set in tasks.split(","):
             setting = Setting(task_set, backbone, image_size, batch, device, chosen)
-            stock = setting if comparison_kernels == "same" else replace(setting, kernels="torch")
+            stock = setting if comparisons_on == "same" else replace(setting, kernels="torch")
             bench = Workbench(setting, root)
             # What people write themselves knows nothing of the layers here.
             others = bench if stock == setting else Workbench(stock, root)
             count = len(bench.trainer.tasks)
             everyone = contestants(count, only, comparisons=comparisons)
-            steps = _measure(bench, others, everyone, rounds, comparison_every, random.Random(seed))
+            steps = _measure(
+                bench, others, everyone, rounds, comparison_every, random.Random(seed), keep=comparisons_on == "same"
+            )
             shared = bench.shared_bytes
             del bench, others
             held = {
@@ -119,13 +121,14 @@ def _measure(
     rounds: int,
     comparison_every: int,
     order: random.Random,
+    *,
+    keep: bool,
 ) -> dict[str, dict[int, Step]]:
     """Steps by contestant and round; the first ones, in which memory is had and libraries are loaded, are not kept."""
     benches = {who.label: others if who.of else bench for who in everyone}
 
     def step(who: Contestant) -> Step:
-        # The trainer keeps what it frees; for what people write themselves it is as glibc would have it.
-        if who.of:
+        if who.of and not keep:
             give_back_from(2 * LARGEST)
         else:
             keep_freed()
@@ -138,10 +141,14 @@ def _measure(
             step(who)
     steps: dict[str, dict[int, Step]] = {who.label: {} for who in everyone}
     for index in range(rounds):
-        now = [who for who in everyone if not who.of or index % comparison_every == 0]
-        order.shuffle(now)
-        for who in now:
-            steps[who.label][index] = step(who)
+        for mine in (True, False):
+            now = [who for who in everyone if mine != bool(who.of) and (mine or index % comparison_every == 0)]
+            order.shuffle(now)
+            if now:
+                # One step that is not kept: the allocator may just have been told otherwise.
+                step(now[0])
+            for who in now:
+                steps[who.label][index] = step(who)
     return steps
 
 

@@ -115,11 +115,16 @@ def _serves(input: Tensor, weight: Tensor) -> bool:
 
 
 class _Linear(torch.autograd.Function):
+    # Of the two factors of a weight's gradient, oneDNN wants the first transposed in memory. That is the narrower one:
+    # the input once, in the forward, or what comes back, in every backward.
+
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        # The input is kept transposed: of the two factors of a weight's gradient oneDNN reads one as it comes, and
-        # would copy the other in every backward.
-        kept = x.reshape(-1, x.shape[-1]).t().contiguous() if ctx.needs_input_grad[1] else None
+        ctx.narrows = weight.shape[0] <= x.shape[-1]
+        kept = None
+        if ctx.needs_input_grad[1]:
+            transposed = x.reshape(-1, x.shape[-1]).t()
+            kept = transposed if ctx.narrows else transposed.contiguous()
         ctx.save_for_backward(kept, weight)
         return _linear(x, weight, bias)
 
@@ -129,7 +134,12 @@ class _Linear(torch.autograd.Function):
         transposed, weight = ctx.saved_tensors
         at_x = _linear(at_out, weight.t(), None) if ctx.needs_input_grad[0] else None
         flat = at_out.reshape(-1, at_out.shape[-1])
-        at_weight = _linear(transposed, flat.t(), None).t().contiguous() if ctx.needs_input_grad[1] else None
+        at_weight = None
+        if transposed is not None:
+            if ctx.narrows:
+                at_weight = _linear(flat.t(), transposed, None)
+            else:
+                at_weight = _linear(transposed, flat.t(), None).t().contiguous()
         return at_x, at_weight, flat.sum(0) if ctx.needs_input_grad[2] else None
 
 
