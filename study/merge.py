@@ -20,6 +20,7 @@ from study.home import Home
 from study.migrate import migrate
 from study.parcel import Limits, Parcel, opened
 from study.portable import ExperimentRecord, RunRecord, last_values, load_record
+from study.sink import log_data_sets
 from study.store import exclusive, has_records, open_client, search
 from study.tracking import finished_runs
 from trainables.errors import StoreError
@@ -239,7 +240,7 @@ class _Merge:
         if record.data:
             used = [Dataset(each.name, each.digest, each.source_type, each.source) for each in record.data]
             context = [InputTag("mlflow.data.context", "training")]
-            client.log_inputs(run_id, datasets=[DatasetInput(each, context) for each in used])
+            log_data_sets(client, run_id, [DatasetInput(each, context) for each in used])
         for name in record.artifacts:
             self._artifact(run_id, record.run_id, name)
         client.set_tag(run_id, schema.STATUS, last[schema.STATUS])

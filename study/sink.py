@@ -71,7 +71,7 @@ class MlflowSink:
         elif kind == "tags":
             self._tag(run_id, body["tags"])
         elif kind == "inputs":
-            self._client.log_inputs(run_id, datasets=[_data_set(body)])
+            log_data_sets(self._client, run_id, [_data_set(body)])
         elif kind == "artifact":
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / body["name"]
@@ -136,6 +136,21 @@ def _cut(error: BaseException | None) -> bool:
     from sqlalchemy.exc import DBAPIError, InterfaceError
 
     return isinstance(error, InterfaceError) or (isinstance(error, DBAPIError) and error.connection_invalidated)
+
+
+def log_data_sets(client: MlflowClient, run_id: str, used: list[DatasetInput]) -> None:
+    """Say what a run was trained on, beside others that may be saying the same.
+
+    MLflow first looks whether the experiment has the data set, then adds it: of two writers that looked before either
+    added, one is refused. Its second attempt finds the other's.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.log_inputs(run_id, datasets=used)
+    except MlflowException as error:
+        logger.debug("data sets of run %s, once more after: %s", run_id, first_line(error))
+        client.log_inputs(run_id, datasets=used)
 
 
 def _data_set(body: Mapping[str, Any]) -> DatasetInput:

@@ -13,6 +13,9 @@ from typing import Any
 
 import pytest
 from little import driver, plan, results, run
+from mlflow.store.tracking.dbmodels.models import SqlDataset
+from sqlalchemy import event
+from sqlalchemy.orm import Session
 
 from study import schema
 from study.cli import run as command
@@ -40,6 +43,29 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Home:
     home = Home(tmp_path_factory.mktemp("shared") / "home")
     run(home, plan())
     return home
+
+
+def test_two_runs_of_one_data_set_may_begin_together(tmp_path: Path) -> None:
+    client = open_client(Home(tmp_path / "home"), create=True)
+    experiment = client.create_experiment("little")
+    sink = MlflowSink(client, experiment)
+    one, other = (sink.create(name, {"experiment": experiment, "time": 0, "name": name, "tags": {}}) for name in "ab")
+    used = {"name": "nyud", "digest": "0f", "source": {"folder": "x"}}
+    between: list[str] = []
+
+    def before_flush(session: Session, *_: object) -> None:
+        if not between and any(isinstance(added, SqlDataset) for added in session.new):
+            between.append(other)
+            sink.apply(other, "inputs", used, None)
+
+    event.listen(Session, "before_flush", before_flush)
+    try:
+        sink.apply(one, "inputs", used, None)
+    finally:
+        event.remove(Session, "before_flush", before_flush)
+    assert between == [other]
+    found = [client.get_run(run).inputs.dataset_inputs for run in (one, other)]
+    assert [[each.dataset.name for each in inputs] for inputs in found] == [["nyud"], ["nyud"]]
 
 
 def last(trial: Any) -> Report:
