@@ -169,7 +169,7 @@ class TrialReader:
         try:
             config = self._read(expand_preset(value))
             parts = (config.data, config.tasks, config.model, config.method)
-            self._once(check, config, *parts, config.train.batch_size)
+            self._once(check, config, *parts, config.train.batch_size, config.train.compile)
         except ConfigError as error:
             raise ConfigError(f"{where}: {error}" if where else str(error)) from None
         return config
@@ -245,7 +245,10 @@ def check(config: TrialConfig) -> None:
             f"train.batch_size: at most the {size} training samples of the data set, got {config.train.batch_size}"
         )
     check_model(config.model, data_set.image_shape(config.data), data_set.inputs)
-    method_of(config).check(config.method, [task.name for task in tasks])
+    method = method_of(config)
+    method.check(config.method, [task.name for task in tasks])
+    if config.train.compile and method.cuts_trunk(config.method):
+        raise ConfigError("train.compile: a compiled trunk is passed back whole, and method.rows is 'streamed'")
 
 
 def data_set_of(config: TrialConfig) -> type[DataSet]:

@@ -25,7 +25,7 @@ from trainables.evaluation import Metrics, evaluate, merged, values
 from trainables.history import History
 from trainables.kernels import check_kernels, install
 from trainables.methods import Counters, Method, StepLog, Update
-from trainables.models.forward import forward_of
+from trainables.models.forward import Passed, forward_of
 from trainables.models.network import MultiTaskNetwork, build_network
 from trainables.seeding import derive, random_of
 from trainables.together import Share, Together, check_shares
@@ -84,7 +84,12 @@ class Trainer:
         if self.device.type == "cpu" and config.train.kernels == "onednn":
             install(self.network)
         check_shares(self.together, config.train.batch_size, self.network)
-        self._forward = forward_of(self.network, config.train.compile, method_of(config).needs_representation)
+        self._forward = forward_of(
+            self.network,
+            compiled=config.train.compile,
+            needs_representation=method_of(config).needs_representation,
+            cut=method_of(config).cuts_trunk(config.method),
+        )
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         self.counters = Counters()
@@ -200,7 +205,7 @@ class Trainer:
         def losses() -> dict[str, Tensor]:
             self.counters.forward_passes += 1
             with self.update.clock(FORWARD):
-                outputs, self.update.representation = self._predict(images)
+                outputs, self.update.representation, self.update.cuts = self._predict(images)
                 own = [share.loss(task.loss, outputs[task.name], targets[task.label]) for task in self.tasks]
                 return dict(zip((task.name for task in self.tasks), share.whole(own), strict=True))
 
@@ -208,7 +213,7 @@ class Trainer:
         begun = time.perf_counter()
         log: StepLog = self.method.step(losses)
         self.method_seconds += time.perf_counter() - begun
-        self.update.representation = None
+        self.update.forget()
         self.counters.iterations += 1
         self.counters.samples += share.total
         window = self.history.add(self.iteration, log)
@@ -244,10 +249,10 @@ class Trainer:
             self._evaluate_into_history(split)
         self.done = True
 
-    def _predict(self, images: Tensor) -> tuple[dict[str, Tensor], Tensor | None]:
+    def _predict(self, images: Tensor) -> Passed:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.train.precision == "bf16"):
-            outputs, features = self._forward(images)
-        return {name: output.float() for name, output in outputs.items()}, features
+            passed = self._forward(images)
+        return passed._replace(predictions={name: output.float() for name, output in passed.predictions.items()})
 
     def _set_learning_rate(self) -> None:
         optim = self.config.optim
@@ -341,7 +346,7 @@ class Trainer:
         def measure() -> Metrics:
             with closing(self._loader(split, dict(enumerate(orders)).get)) as batches:
                 return evaluate(
-                    lambda images: self._predict(images)[0],
+                    lambda images: self._predict(images).predictions,
                     map(self._to_device, batches),
                     self.tasks,
                     samples=count,

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.clock import BACKWARD, OPTIMIZER, PhaseClock
+from trainables.cuts import Cut
 from trainables.kernels import Kernels
 from trainables.registry import Registry
 from trainables.settings import Settings
@@ -107,10 +108,17 @@ class Update:
         self.representation: Tensor | None = None
         """What all decoders read and the trunk alone has made, of the last forward, with its graph; ``None`` where the
         forward does not tell. Whoever owns the closure sets it in every call."""
+        self.cuts: tuple[Cut, ...] = ()
+        """Where the trunk's graph was cut in the last forward; it then ends, from ``representation`` back, at the last
+        of them. Set as ``representation`` is."""
         self.together = together if together is not None else Together.here()
         self.kernels = kernels
         self.share: Share | None = None
         """This process's part of the batch, where it has a part alone. Whoever owns the closure sets it."""
+
+    def forget(self) -> None:
+        """Let go of the last forward's graph: nothing reads it any more, and it would live until the next one."""
+        self.representation, self.cuts = None, ()
 
     def zero_grad(self, *, to_none: bool = True) -> None:
         """Forget gradients. ``to_none=False`` leaves zeros, so that Adam goes on moving such parameters by momentum."""
@@ -232,6 +240,11 @@ class Method:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Put back what :meth:`state_dict` gave."""
         self.generator.set_state(state["generator"])
+
+    @classmethod
+    def cuts_trunk(cls, config: Any) -> bool:
+        """Whether it passes the trunk back stage by stage, through ``Update.cuts``."""
+        return False
 
     @classmethod
     def check(cls, config: Any, tasks: Sequence[str]) -> None:

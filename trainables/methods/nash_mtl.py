@@ -14,7 +14,6 @@ from trainables.methods.gramian import (
     Array,
     GramianConfig,
     GramianMethod,
-    Rows,
     SolverInfo,
     TaskGradients,
     nash,
@@ -62,12 +61,12 @@ class NashMTL(GramianMethod):
         """Weights > 0; see :func:`trainables.methods.gramian.nash`."""
         return solve(gramian, nash, degree=0, epsilon=epsilon)
 
-    def combine(self, rows: Rows, gramian: Array) -> tuple[list[Tensor], Array, SolverInfo]:
-        """``sum_k w_k row_k``, w kept for the steps that follow."""
-        combined, weights, info = super().combine(rows, gramian)
+    def weigh(self, gramian: Array, precision: torch.dtype) -> tuple[Array, SolverInfo]:
+        """The weights, kept for the steps that follow."""
+        weights, info = super().weigh(gramian, precision)
         if info.finite:
             self.weights, self.served = weights.tolist(), 0
-        return combined, weights, info
+        return weights, info
 
     def aggregated(self, gradients: TaskGradients) -> tuple[list[Tensor | None], Array, SolverInfo]:
         """New weights when due, else the last ones with one backward pass."""

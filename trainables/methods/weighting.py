@@ -70,7 +70,7 @@ class LossWeighted(Method):
         values = self.stack(losses())
         log = StepLog(losses=values.detach())
         # Nothing here reads it, and it would keep the forward's graph.
-        self.update.representation = None
+        self.update.forget()
         seen = self.on_host(values)
         weights = self.weigh(seen) if bool(seen.isfinite().all()) else None
         if weights is not None:

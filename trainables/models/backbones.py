@@ -104,6 +104,11 @@ class BackboneSpec:
         # Contiguous: the convolutions and their gradients are then one matrix product per image.
         return tokens.transpose(1, 2).contiguous().unflatten(2, self.grid(image_shape))
 
+    def stages(self, trunk: nn.Module) -> list[nn.Module]:
+        """The embedding of patches and every block."""
+        vit: Any = trunk
+        return [vit.norm_pre, *vit.blocks]
+
     def upsample(self, image_shape: tuple[int, int]) -> nn.Module:
         """Bilinear, from the grid of patches to the image."""
         return BilinearUpsample(self.grid(image_shape), image_shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from torch import Tensor, nn
@@ -64,6 +65,12 @@ class Backbone(Protocol):
         """A batch of inputs through a trunk that :meth:`build` gave: (B, channels, h, w)."""
         ...
 
+    def stages(self, trunk: nn.Module) -> Sequence[nn.Module]:
+        """Modules of a trunk in the order in which :meth:`features` passes them, each giving one tensor: after any of
+        them the graph may be cut. No parameter serves on both sides of one; the more evenly they are shared out, the
+        less memory streamed task gradients take. May be empty."""
+        ...
+
     def upsample(self, shape: tuple[int, int]) -> nn.Module:
         """From (B, C, h, w), what a decoder makes of the features, to the size of a prediction."""
         ...
@@ -71,7 +78,7 @@ class Backbone(Protocol):
 
 _MEMBERS = (
     *("inputs", "repo", "feature_channels", "about"),
-    *("grid", "parameter_count", "operations", "build", "features", "upsample"),
+    *("grid", "parameter_count", "operations", "build", "features", "stages", "upsample"),
 )
 
 BACKBONES: Registry[Backbone] = Registry("backbone", "mtl_study.backbones", having(*_MEMBERS))

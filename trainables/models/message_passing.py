@@ -162,6 +162,11 @@ class MessagePassingSpec:
         vectors: Tensor = trunk(inputs)
         return vectors
 
+    def stages(self, trunk: nn.Module) -> list[nn.Module]:
+        """The embedding of atoms and every layer."""
+        assert isinstance(trunk, MessagePassing)
+        return [trunk.embed, *trunk.layers]
+
     def upsample(self, shape: tuple[int, int]) -> nn.Module:
         """Nothing: a molecule's property is one number."""
         return nn.Identity()

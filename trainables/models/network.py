@@ -48,6 +48,10 @@ class MultiTaskNetwork(nn.Module):
         """Images (B, 3, H, W) or molecules (B, N, F) to (B, channels, h, w), what the decoders read."""
         return self.spec.features(self.trunk, inputs, self.image_shape)
 
+    def stages(self) -> list[nn.Module]:
+        """Modules of the trunk after which its graph may be cut, in the order of the forward."""
+        return list(self.spec.stages(self.trunk))
+
     def forward(self, inputs: Tensor) -> dict[str, Tensor]:
         """Images or molecules to the prediction (B, C, H, W) of every task; H and W are 1 for molecules."""
         return self.decode(self.features(inputs))

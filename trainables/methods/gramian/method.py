@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from trainables.methods.base import Losses, Method, MethodConfig, StepLog, Update
 from trainables.methods.gramian.problem import Array, SolverInfo, epsilon_of, solve
-from trainables.methods.gramian.rows import Rows, TaskGradients, trainable
+from trainables.methods.gramian.rows import Rows, Stages, TaskGradients, precision_of, trainable
 
 Scale = Literal["sum", "mean"]
 
@@ -38,6 +38,18 @@ class GradientConfig(MethodConfig):
 
 class GramianConfig(GradientConfig):
     """Fields of methods that need only the inner products of the task gradients."""
+
+    rows: Literal["kept", "streamed"] = "kept"
+    """Where the shared parameters' task gradients are. ``kept``: in memory, all K of them, until they are recombined.
+    ``streamed``: a stage of the backbone at a time, until their inner products are made; the update then takes one more
+    backward pass, (3 + 2K)/3 forwards and backwards of gradient descent instead of (1 + 2K)/3, and instead of K times
+    the parameters there are K gradients of the features. Other last bits."""
+
+    @model_validator(mode="after")
+    def _streams_parameters(self) -> Self:
+        if self.rows == "streamed" and self.grad_space != "shared":
+            raise ValueError("rows: 'streamed' is for grad_space 'shared'")
+        return self
 
 
 class GradientMethod(Method):
@@ -68,7 +80,7 @@ class GradientMethod(Method):
         self.update.zero_grad()
         gradients = TaskGradients(self.update, self.objectives(values))
         # Its graph would live until the next forward.
-        self.update.representation = None
+        self.update.forget()
         shared, weights, info = self.aggregated(gradients)
         detached = torch.stack(values).detach()
         if info.finite:
@@ -112,7 +124,7 @@ class GradientMethod(Method):
                 self._rows = Rows(len(self.tasks), trainable(self.update.shared), self.update.kernels)
             rows = self._rows
             gradients.shared_rows(rows)
-        gramian, finite = self._to_host(rows, gradients)
+        gramian, finite = self._to_host(self.inner_products(rows), gradients)
         if self.in_representation:
             # The processes hold different samples of one batch, whose mean loss gives each 1/W of its gradient.
             gramian = gramian / self.update.processes
@@ -141,9 +153,8 @@ class GradientMethod(Method):
         """From the formula's own scale to the one asked for."""
         return scale_factor(self.native_scale, self.config.scale, len(self.tasks))
 
-    def _to_host(self, rows: Rows, gradients: TaskGradients) -> tuple[Array, bool]:
+    def _to_host(self, gramian: Tensor, gradients: TaskGradients) -> tuple[Array, bool]:
         """The Gramian and whether the decoders' gradients are finite, in the step's only transfer from the device."""
-        gramian = self.inner_products(rows)
         if self.in_representation:
             self.update.average([gramian])
         heads = [g for head in gradients.heads for g in head if g is not None]
@@ -178,6 +189,10 @@ class GramianMethod(GradientMethod):
 
     Config: ClassVar[type[GramianConfig]]
 
+    def __init__(self, config: Any, update: Update, seed: int) -> None:
+        super().__init__(config, update, seed)
+        self._stages = Stages(len(self.tasks), update.kernels)
+
     @classmethod
     def solve(
         cls, config: Any, gramian: Array | Tensor, generator: torch.Generator, epsilon: float | None = None
@@ -198,9 +213,34 @@ class GramianMethod(GradientMethod):
 
     def combine(self, rows: Rows, gramian: Array) -> tuple[list[Tensor], Array, SolverInfo]:
         """``sum_k w_k row_k``."""
-        weights, info = self.solve(self.config, gramian, self.generator, epsilon_of(rows.precision))
-        weights = weights * self.factor()
+        weights, info = self.weigh(gramian, rows.precision)
         return (rows.combine(torch.from_numpy(weights)) if info.finite else []), weights, info
+
+    def aggregated(self, gradients: TaskGradients) -> tuple[list[Tensor | None], Array, SolverInfo]:
+        """As the base, or with streamed rows: their Gramian, then one backward pass of the weighted sum."""
+        if self.config.rows == "kept":
+            return super().aggregated(gradients)
+        gramian, finite = self._to_host(gradients.streamed_gramian(self._stages), gradients)
+        weights, info = self.weigh(gramian if finite else np.full_like(gramian, np.nan), precision_of(gradients.shared))
+        if not info.finite:
+            return [], weights, info
+        return gradients.weighted(torch.from_numpy(weights)), weights, info
+
+    def weigh(self, gramian: Array, precision: torch.dtype) -> tuple[Array, SolverInfo]:
+        """The weights of one step in the scale asked for, ``precision`` that in which ``gramian`` was made."""
+        weights, info = self.solve(self.config, gramian, self.generator, epsilon_of(precision))
+        return weights * self.factor(), info
+
+    @classmethod
+    def cuts_trunk(cls, config: Any) -> bool:
+        """With streamed rows."""
+        return bool(config.rows == "streamed")
+
+    @classmethod
+    def expected_work(cls, config: Any, tasks: Sequence[str]) -> tuple[float, float, float]:
+        """One more backward with streamed rows."""
+        forwards, backwards, steps = super().expected_work(config, tasks)
+        return forwards, backwards + (config.rows == "streamed"), steps
 
 
 def no_weights(gramian: Array) -> SolverInfo:

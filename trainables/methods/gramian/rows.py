@@ -6,12 +6,14 @@ Gramian are the rows that are recombined.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from trainables.clock import BACKWARD
+from trainables.cuts import CutGraph
 from trainables.errors import ConfigError
 from trainables.kernels import Kernels, inner_products
 from trainables.methods.base import Update
@@ -111,7 +113,33 @@ class Rows:
     @property
     def precision(self) -> torch.dtype:
         """The dtype in which :meth:`gramian` multiplies."""
-        return torch.float64 if all(block.dtype == torch.float64 for block in self.blocks) else torch.float32
+        return precision_of(self.blocks)
+
+
+class Stages:
+    """Task gradients of one stage of the trunk after the other, each in the memory of an earlier one of its shapes.
+
+    Args:
+        tasks: K.
+        kernels: what multiplies blocks on a CPU.
+    """
+
+    def __init__(self, tasks: int, kernels: Kernels = "torch") -> None:
+        self.tasks = tasks
+        self.kernels = kernels
+        self._rows: dict[tuple[object, ...], Rows] = {}
+
+    def rows(self, like: Sequence[Tensor]) -> Rows:
+        """Those to fill for a stage of these parameters, until the next stage."""
+        kind = tuple((tensor.shape, tensor.dtype, tensor.device) for tensor in like)
+        if kind not in self._rows:
+            self._rows[kind] = Rows(self.tasks, like, self.kernels)
+        return self._rows[kind]
+
+
+def precision_of(tensors: Iterable[Tensor]) -> torch.dtype:
+    """The dtype in which inner products of such rows are made."""
+    return torch.float64 if all(tensor.dtype == torch.float64 for tensor in tensors) else torch.float32
 
 
 def _parts(tasks: int, like: Tensor) -> Iterator[Tensor]:
@@ -132,7 +160,7 @@ class TaskGradients:
 
     Every decoder is differentiated once, down to the representation, when its row is due; the trunk is passed back once
     per row. Where the forward told no representation, rows go through the whole graph. Ask for rows or for a weighted
-    gradient, once.
+    gradient, once; or for the streamed Gramian, and then for a weighted gradient.
 
     Args:
         update: whose ``representation`` is that of the forward.
@@ -147,6 +175,9 @@ class TaskGradients:
         weighted gradient, have been asked for."""
         self._objectives = list(objectives)
         self._features = update.representation
+        self._cuts = update.cuts
+        self._at_features: list[Tensor] = []
+        """Every task's gradient of the representation, once the Gramian has been streamed."""
 
     def representation_rows(self) -> Rows:
         """The gradients of the representation: no pass through the trunk."""
@@ -165,6 +196,35 @@ class TaskGradients:
             rows.put(task, self._row(task, retain_graph=task < rows.tasks - 1))
         self._average_heads()
         rows.average(self.update)
+
+    def streamed_gramian(self, stages: Stages) -> Tensor:
+        """(K, K) float64 inner products of the shared parameters' gradients, K backward passes through the trunk that
+        walk through its stages together: no more rows are held at once than one stage has."""
+        if self._features is None:
+            raise ConfigError("method.rows: 'streamed' needs a network that tells its representation (allowed: kept)")
+        self._at_features = [
+            found for task in range(stages.tasks) if (found := self._through_decoder(task)) is not None
+        ]
+        self._average_heads()
+        total = torch.zeros(stages.tasks, stages.tasks, dtype=torch.float64, device=self._features.device)
+        graph = CutGraph(self._features, self._cuts, self.shared)
+        for segment, passes in graph.back(self._at_features, again=True):
+            rows = stages.rows([self.shared[place] for place in segment.parameters])
+            for task, row in self._timed(passes):
+                rows.put(task, row)
+            if segment.parameters:
+                rows.average(self.update)
+                total += rows.gramian()
+        self.update.counters.backward_passes += stages.tasks
+        return total
+
+    def _timed(self, passes: Iterator[list[Tensor | None]]) -> Iterator[tuple[int, list[Tensor | None]]]:
+        for task in itertools.count():
+            with self.update.clock(BACKWARD):
+                found = next(passes, None)
+            if found is None:
+                return
+            yield task, found
 
     def _row(self, task: int, *, retain_graph: bool) -> list[Tensor | None]:
         at_features = self._through_decoder(task)
@@ -200,18 +260,36 @@ class TaskGradients:
     def through_trunk(self, at_features: Tensor) -> list[Tensor | None]:
         """The shared parameters' gradient for a given gradient of the representation: one backward pass."""
         assert self._features is not None
-        found = owned(self.update.gradients(self._features, self.shared, at_features), self.shared)
+        if self._cuts:
+            given = self._through_stages(at_features)
+        else:
+            given = self.update.gradients(self._features, self.shared, at_features)
+        found = owned(given, self.shared)
         self.update.average([g for g in found if g is not None])
         return found
+
+    def _through_stages(self, at_features: Tensor) -> list[Tensor | None]:
+        assert self._features is not None
+        out: list[Tensor | None] = [None] * len(self.shared)
+        graph = CutGraph(self._features, self._cuts, self.shared)
+        for segment, passes in graph.back([at_features], again=False):
+            for _, found in self._timed(passes):
+                for place, gradient in zip(segment.parameters, found, strict=True):
+                    out[place] = gradient
+        self.update.counters.backward_passes += 1
+        return out
 
     def weighted(self, weights: Tensor) -> list[Tensor | None]:
         """The shared parameters' gradient of ``sum_k weights[k] * objective_k``: one backward pass."""
         at_features: Tensor | None = None
+        streamed = bool(self._at_features)
         for task, weight in enumerate(weights.tolist()):
-            one = self._through_decoder(task)
+            one = self._at_features[task] if streamed else self._through_decoder(task)
             if one is not None:
                 at_features = one.mul_(weight) if at_features is None else at_features.add_(one, alpha=weight)
-        self._average_heads()
+        self._at_features = []
+        if not streamed:
+            self._average_heads()
         if at_features is not None:
             return self.through_trunk(at_features)
         total = torch.stack(self._objectives)

@@ -132,7 +132,7 @@ class Selective(Method):
             # What the other groups' decoders have saved for a backward that does not come would outlive the next
             # forward.
             del values
-            self.update.representation = None
+            self.update.forget()
             self._descend(total)
         if measures_last(self.config) and self.iteration % self.config.last_group_every == 0:
             with torch.no_grad():
