@@ -10,7 +10,7 @@ from benchmarks.comparisons import TORCHJD_NAMES, PlainPattern, has_torchjd, tor
 from benchmarks.workbench import Make
 from trainables.methods import METHODS, Method, Update
 
-Family = Literal["gd", "loss", "famo", "gradient", "selective", "plain", "stacked", "torchjd"]
+Family = Literal["gd", "loss", "famo", "gradient", "streamed", "selective", "plain", "stacked", "torchjd"]
 
 GRADIENT_BASED = tuple(TORCHJD_NAMES)
 """In the order in which they are measured; memory and the stacked pattern are measured for the first one asked for."""
@@ -42,6 +42,8 @@ class Contestant:
             return 4 / 3
         if self.family in {"gradient", "plain", "stacked", "torchjd"}:
             return (1 + 2 * tasks) / 3
+        if self.family == "streamed":
+            return (3 + 2 * tasks) / 3
         return groups if self.family == "selective" else 1.0
 
 
@@ -53,6 +55,8 @@ def contestants(tasks: int, only: Sequence[str] | None, *, comparisons: bool) ->
     out += [Contestant("famo", "famo", _method("famo")) for name in kept if name == "famo"]
     gradient = [name for name in kept if name in GRADIENT_BASED]
     out += [Contestant(name, "gradient", _method(name)) for name in gradient]
+    if "mgda" in gradient:
+        out.append(Contestant("mgda, streamed rows", "streamed", _method("mgda", rows="streamed")))
     if "selective" in kept:
         out += _selective(tasks)
     if comparisons:

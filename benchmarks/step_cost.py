@@ -8,6 +8,7 @@ import random
 import sys
 import tempfile
 import warnings
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -102,13 +103,16 @@ def main(
             setting = Setting(task_set, backbone, image_size, batch, device, chosen)
             stock = setting if comparisons_on == "same" else replace(setting, kernels="torch")
             bench = Workbench(setting, root)
-            # What people write themselves knows nothing of the layers here.
-            others = bench if stock == setting else Workbench(stock, root)
-            count = len(bench.trainer.tasks)
+            count, shared = len(bench.trainer.tasks), bench.shared_bytes
             everyone = contestants(count, only, comparisons=comparisons)
+            # What people write themselves knows nothing of the layers here.
+            settings = {
+                who.label: stock if who.of else replace(setting, cut=who.family == "streamed") for who in everyone
+            }
+            benches = {setting: bench}
+            benches |= {other: Workbench(other, root) for other in set(settings.values()) - {setting}}
             steps = _measure(
-                bench,
-                others,
+                {label: benches[its] for label, its in settings.items()},
                 everyone,
                 rounds,
                 repeats,
@@ -116,12 +120,9 @@ def main(
                 random.Random(seed),
                 keep=comparisons_on == "same",
             )
-            shared = bench.shared_bytes
-            del bench, others
+            del bench, benches
             held = {
-                who.label: memory_of(stock if who.of else setting, root, who.make)
-                for who in everyone
-                if memory and who.memory
+                who.label: memory_of(settings[who.label], root, who.make) for who in everyone if memory and who.memory
             }
             rows = [_row(who, count, steps, held, shared) for who in everyone]
             print(f"\n## K = {count} ({task_set})\n\n{markdown(rows)}\n\n{verdicts(rows)}", flush=True)
@@ -135,8 +136,7 @@ def main(
 
 
 def _measure(
-    bench: Workbench,
-    others: Workbench,
+    benches: Mapping[str, Workbench],
     everyone: list[Contestant],
     rounds: int,
     repeats: int,
@@ -149,7 +149,6 @@ def _measure(
 
     The first ones of all, in which memory is had and libraries are loaded, are not kept.
     """
-    benches = {who.label: others if who.of else bench for who in everyone}
 
     def step(who: Contestant) -> Step:
         if who.of and not keep:

@@ -187,7 +187,7 @@ def verdicts(rows: Sequence[Row]) -> str:
     tasks = rows[0].tasks
     by_family = {family: [row for row in rows if row.who.family == family] for family in ("loss", "famo", "gradient")}
     gradient = by_family["gradient"]
-    selective = [row for row in rows if row.who.family == "selective"]
+    selective, streamed = ([row for row in rows if row.who.family == family] for family in ("selective", "streamed"))
     targets = [
         Target("loss-based: time to GD at most 1.02", 1.02, _each(by_family["loss"], lambda row: row.ratio)),
         Target("FAMO: time to GD at most 1.40", 1.40, _each(by_family["famo"], lambda row: row.ratio)),
@@ -197,6 +197,7 @@ def verdicts(rows: Sequence[Row]) -> str:
             "gradient-based: time to it with stacked losses at most 0.85", 0.85, _against(gradient, rows, "stacked")
         ),
         Target("gradient-based: time to TorchJD at most 0.85", 0.85, _against(gradient, rows, "torchjd")),
+        Target("streamed rows: time to (3 + 2K)/3 at most 1.00", 1.0, _each(streamed, lambda row: row.of_floor)),
         Target("selective: time to M x GD at most 1.03", 1.03, _each(selective, lambda row: row.of_floor)),
         Target(
             "selective: affinity and clustering at most 0.02 of the step",

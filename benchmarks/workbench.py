@@ -30,6 +30,7 @@ class Setting:
         batch: samples.
         device: ``cpu`` or ``cuda``.
         kernels: what multiplies matrices on a CPU.
+        cut: whether the trunk's graph is cut at its stages, as streamed rows want it.
     """
 
     task_set: str
@@ -38,6 +39,7 @@ class Setting:
     batch: int
     device: str
     kernels: Kernels = "torch"
+    cut: bool = False
 
     def config(self) -> dict[str, Any]:
         """The trial config: real images and losses, a step size at which nothing moves far."""
@@ -49,7 +51,7 @@ class Setting:
             "train": {"batch_size": self.batch, "budget": {"amount": 10**9}, "threads": 1, "kernels": self.kernels},
             "record": {"eval_every": 0},
             # Keeps the trunk apart from the decoders, as methods need it that read the representation.
-            "method": "mgda",
+            "method": {"name": "mgda", "rows": "streamed" if self.cut else "kept"},
         }
 
 

@@ -84,8 +84,14 @@ class CutGraph:
         self.segments: list[Segment] = []
         """From the last to the first."""
         seen: set[int] = set()
+        passed: set[Any] = set()
+        self._overlap = False
         for end in [output, *(cut.end for cut in reversed(cuts))]:
-            leaves = {id(leaf) for leaf in _leaves(end)}
+            reached, nodes = _reached(end)
+            leaves = {id(leaf) for leaf in reached}
+            # What was made of a cut's start and is read beyond the next cut belongs to two segments.
+            self._overlap |= not passed.isdisjoint(nodes)
+            passed |= nodes
             own = tuple(sorted(names[leaf] for leaf in leaves & names.keys()))
             if seen.intersection(own):
                 shape = tuple(self.parameters[min(seen.intersection(own))].shape)
@@ -120,7 +126,7 @@ class CutGraph:
             if given is None or not inputs:
                 yield [None] * len(segment.parameters)
                 continue
-            keep = again or row < len(at_end) - 1
+            keep = again or self._overlap or row < len(at_end) - 1
             found: list[Tensor | None] = list(
                 torch.autograd.grad(segment.end, inputs, given, retain_graph=keep, allow_unused=True)
             )
@@ -131,8 +137,12 @@ class CutGraph:
             del found, given
 
 
-def _leaves(end: Tensor) -> Iterator[Tensor]:
-    """The leaves of a tensor's graph, each once."""
+def _reached(end: Tensor) -> tuple[list[Tensor], set[Any]]:
+    """The leaves of a tensor's graph, each once, and its other nodes; the graph of a leaf is itself."""
+    if end.grad_fn is None:
+        return [end], set()
+    leaves: list[Tensor] = []
+    nodes: set[Any] = set()
     waiting: list[Any] = [end.grad_fn]
     seen: set[Any] = set()
     while waiting:
@@ -140,7 +150,9 @@ def _leaves(end: Tensor) -> Iterator[Tensor]:
         if node is None or node in seen:
             continue
         seen.add(node)
-        leaf = getattr(node, "variable", None)
-        if leaf is not None:
-            yield leaf
+        if hasattr(node, "variable"):
+            leaves.append(node.variable)
+        else:
+            nodes.add(node)
         waiting += [following for following, _ in node.next_functions]
+    return leaves, nodes

@@ -4,7 +4,7 @@ those that :func:`trainables.methods.aggregate` makes of the explicitly computed
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import pytest
@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from study.testing.methods import Bench, MethodContract, same_bits
-from trainables.methods import StepLog, aggregate
+from trainables.cuts import cut_after
+from trainables.methods import METHODS, StepLog, aggregate
 
 Spoil = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 
@@ -30,13 +31,19 @@ class SplitBench(Bench):
         self.split = split
         self.spoil: Spoil = lambda losses: losses
         self.features: Tensor | None = None
+        self.cuts_trunk = type(self.method).cuts_trunk(self.config)
 
     def losses(self) -> dict[str, Tensor]:
-        """One forward; tells its representation."""
+        """One forward; tells its representation, and cuts the trunk where the method wants it."""
+        return self._pass([self.trunk[1], self.trunk[2]] if self.split and self.cuts_trunk else [])
+
+    def _pass(self, stages: Sequence[nn.Module] = ()) -> dict[str, Tensor]:
         self.counters.forward_passes += 1
         inputs, targets = self.batch()
-        features = self.trunk(inputs)
+        with cut_after(stages) as cuts:
+            features = self.trunk(inputs)
         self.update.representation = self.features = features if self.split else None
+        self.update.cuts = tuple(cuts)
         pairs = reversed(list(zip(self.tasks, targets, strict=True)))
         return self.spoil({task: (self.heads[task](features) - target).square().mean() for task, target in pairs})
 
@@ -45,7 +52,7 @@ class SplitBench(Bench):
         rows = []
         for task in self.tasks:
             passes = self.counters.forward_passes, self.backwards, self.forwards
-            losses = self.losses()
+            losses = self._pass()
             wanted: list[Tensor] = list(self.trunk.parameters())
             if of != "shared":
                 assert self.features is not None
@@ -97,8 +104,10 @@ class GradientContract(MethodContract):
 
     @classmethod
     def variants(cls, tasks: int) -> dict[str, Mapping[str, Any]]:
-        """The method with ``fields``."""
-        return {"default": {"name": cls.name, **cls.fields}}
+        """The method with ``fields``, and with streamed rows where it has them."""
+        own: dict[str, Any] = {"name": cls.name, **cls.fields}
+        streams = "rows" in METHODS[cls.name].Config.model_fields
+        return {"default": own, **({"streamed": {**own, "rows": "streamed"}} if streams else {})}
 
     def expected(self, bench: SplitBench, of: str = "shared") -> Tensor:
         """The direction for the parameters (or features) as they are; called before the step."""
@@ -121,7 +130,8 @@ class GradientContract(MethodContract):
             torch.testing.assert_close(bench.written(), expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
 
     def test_aggregates_the_representation_when_asked(self) -> None:
-        bench = SplitBench({"name": self.name, **self.fields, "grad_space": "representation"}, 3)
+        fields = {name: value for name, value in self.fields.items() if name != "rows"}
+        bench = SplitBench({"name": self.name, **fields, "grad_space": "representation"}, 3)
         direction = self.expected(bench, "features")
         bench.losses()
         assert bench.features is not None
@@ -204,7 +214,7 @@ class GradientContract(MethodContract):
     def test_nothing_of_the_graph_outlives_the_step(self) -> None:
         bench = SplitBench({"name": self.name, **self.fields}, 2)
         (log,) = bench.iterate()
-        assert bench.update.representation is None
+        assert (bench.update.representation, bench.update.cuts) == (None, ())
         assert not log.losses.requires_grad
 
     def test_takes_as_many_backward_passes_as_it_expects(self) -> None:

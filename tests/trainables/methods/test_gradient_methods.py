@@ -12,9 +12,10 @@ from torch import Tensor
 
 from study.testing import GradientContract, SplitBench, same_bits
 from trainables.errors import ConfigError
-from trainables.methods import METHODS
+from trainables.methods import METHODS, aggregate
 from trainables.methods.graddrop import GradDropConfig, graddrop
 from trainables.methods.gramian.rows import owned
+from trainables.methods.mgda import MGDAConfig
 from trainables.methods.nash_mtl import NashMTLConfig
 
 
@@ -88,10 +89,55 @@ class TestIMTL(GradientContract):
         torch.testing.assert_close(bench.method.scales.values.abs(), torch.full((2,), 0.125, dtype=torch.float64))
 
 
+class TestStreamedMGDA(TestMGDA):
+    fields: ClassVar[dict[str, Any]] = {"rows": "streamed"}
+
+
+class TestStreamedPCGrad(TestPCGrad):
+    fields: ClassVar[dict[str, Any]] = {"rows": "streamed"}
+
+
+class TestStreamedNashMTL(TestNashMTL):
+    fields: ClassVar[dict[str, Any]] = {"rows": "streamed"}
+
+
+class TestStreamedIMTL(TestIMTL):
+    fields: ClassVar[dict[str, Any]] = {**TestIMTL.fields, "rows": "streamed"}
+
+
 def test_every_gradient_method_is_under_the_contract() -> None:
     named = {cls.name for cls in GradientContract.__subclasses__()}
     own = {name for name in METHODS if ":" not in name}
     assert named == {name for name in own if METHODS[name].needs_representation}
+
+
+@pytest.mark.parametrize("name", ["mgda", "pcgrad", "imtl_g", "imtl", "aligned_mtl", "cagrad", "nash_mtl"])
+def test_streamed_rows_give_what_kept_ones_do(name: str) -> None:
+    kept, streamed = SplitBench(name, 4), SplitBench({"name": name, "rows": "streamed"}, 4)
+    for _ in range(3):
+        (log,), (other,) = kept.iterate(), streamed.iterate()
+        torch.testing.assert_close(streamed.written(), kept.written(), rtol=1e-4, atol=1e-6)
+        for ours, theirs in zip(streamed.written_heads(), kept.written_heads(), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+        assert other.scalars.keys() == log.scalars.keys()
+
+
+def test_streamed_rows_are_of_parameters() -> None:
+    with pytest.raises(ConfigError, match=r"^method: rows: 'streamed' is for grad_space 'shared'"):
+        MGDAConfig.parse({"name": "mgda", "rows": "streamed", "grad_space": "representation"}, "method")
+    with pytest.raises(ConfigError, match=r"^method\.rows: "):
+        GradDropConfig.parse({"name": "graddrop", "rows": "streamed"}, "method")
+
+
+def test_streamed_rows_need_no_gradient_of_frozen_stages() -> None:
+    bench = SplitBench({"name": "mgda", "rows": "streamed"}, 3)
+    first = list(bench.trunk[0].parameters())
+    expected = aggregate("mgda", bench.jacobian()[:, sum(parameter.numel() for parameter in first) :])
+    for parameter in first:
+        parameter.requires_grad_(False)
+    bench.method.step(bench.losses)
+    assert [parameter.grad for parameter in first] == [None, None]
+    torch.testing.assert_close(bench.written(), expected, rtol=1e-4, atol=1e-6)
 
 
 class TestNashReuse:

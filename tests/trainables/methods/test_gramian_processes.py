@@ -17,6 +17,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "pcgrad": {"name": "pcgrad"},
     "imtl": {"name": "imtl", "lr": 0.1},
     "graddrop": {"name": "graddrop"},
+    "streamed": {"name": "cagrad", "rows": "streamed"},
     "weights kept": {"name": "nash_mtl", "update_weights_every": 2},
 }
 

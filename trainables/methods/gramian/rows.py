@@ -178,6 +178,7 @@ class TaskGradients:
         self._cuts = update.cuts
         self._at_features: list[Tensor] = []
         """Every task's gradient of the representation, once the Gramian has been streamed."""
+        self._streamed = False
 
     def representation_rows(self) -> Rows:
         """The gradients of the representation: no pass through the trunk."""
@@ -189,19 +190,24 @@ class TaskGradients:
         self._average_heads()
         return rows
 
-    def shared_rows(self, rows: Rows) -> None:
-        """Fill ``rows`` with the gradients of the shared parameters: K backward passes through the trunk."""
+    def shared_rows(self, rows: Rows, *, again: bool = False) -> None:
+        """Fill ``rows`` with the gradients of the shared parameters: K backward passes through the trunk, whose graph
+        is kept for one more with ``again``."""
         for task in range(rows.tasks):
             # No name keeps a row once it is in the stack: the peak is one stack, and the row on its way there.
-            rows.put(task, self._row(task, retain_graph=task < rows.tasks - 1))
+            rows.put(task, self._row(task, retain_graph=again or task < rows.tasks - 1))
         self._average_heads()
         rows.average(self.update)
 
     def streamed_gramian(self, stages: Stages) -> Tensor:
         """(K, K) float64 inner products of the shared parameters' gradients, K backward passes through the trunk that
-        walk through its stages together: no more rows are held at once than one stage has."""
+        walk through its stages together: no more rows are held at once than one stage has. A forward that told no
+        representation is one stage."""
+        self._streamed = True
         if self._features is None:
-            raise ConfigError("method.rows: 'streamed' needs a network that tells its representation (allowed: kept)")
+            whole = stages.rows(self.shared)
+            self.shared_rows(whole, again=True)
+            return whole.gramian()
         self._at_features = [
             found for task in range(stages.tasks) if (found := self._through_decoder(task)) is not None
         ]
@@ -282,13 +288,12 @@ class TaskGradients:
     def weighted(self, weights: Tensor) -> list[Tensor | None]:
         """The shared parameters' gradient of ``sum_k weights[k] * objective_k``: one backward pass."""
         at_features: Tensor | None = None
-        streamed = bool(self._at_features)
-        for task, weight in enumerate(weights.tolist()):
-            one = self._at_features[task] if streamed else self._through_decoder(task)
+        gradients = self._at_features if self._streamed else map(self._through_decoder, range(len(weights)))
+        for weight, one in zip(weights.tolist(), gradients, strict=False):
             if one is not None:
                 at_features = one.mul_(weight) if at_features is None else at_features.add_(one, alpha=weight)
         self._at_features = []
-        if not streamed:
+        if not self._streamed:
             self._average_heads()
         if at_features is not None:
             return self.through_trunk(at_features)
