@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from study.testing.methods import same_bits
+from trainables.cuts import CutGraph, cut_after
 from trainables.data import DATA_SETS
 from trainables.data.base import DataConfig
 from trainables.errors import ConfigError
@@ -142,8 +143,8 @@ class ClustererContract:
 class BackboneContract:
     """The contract of every backbone: inherit, and set ``name`` and ``shape``; ``wrong`` where a shape is refused.
 
-    It has the parameters and features it announces, all of them are trained, equal seeds build equal trunks, and what
-    it makes of a sample does not depend on the batch.
+    It has the parameters and features it announces, all of them are trained, equal seeds build equal trunks, what it
+    makes of a sample does not depend on the batch, and its graph, cut at its stages, gives the gradients of the whole.
     """
 
     name: ClassVar[str]
@@ -184,6 +185,24 @@ class BackboneContract:
             assert bool(parameter.grad.isfinite().all()), name
         predictions = self.backbone.upsample(self.shape)(features.detach())
         assert predictions.shape[:2] == features.shape[:2]
+
+    def test_its_stages_give_the_gradients_of_the_whole_graph(self) -> None:
+        trunk = self.built()
+        parameters, stages = list(trunk.parameters()), self.backbone.stages(trunk)
+        whole = self.backbone.features(trunk, self.inputs(2), self.shape)
+        with cut_after(stages) as cuts:
+            features = self.backbone.features(trunk, self.inputs(2), self.shape)
+        assert torch.equal(features, whole)
+        graph = CutGraph(features, cuts, parameters)
+        assert len(graph.segments) == len(stages) + 1
+        assert sorted(place for part in graph.segments for place in part.parameters) == list(range(len(parameters)))
+        at_features = torch.randn(features.shape, generator=torch.Generator().manual_seed(0))
+        wanted = torch.autograd.grad(whole, parameters, at_features)
+        for segment, rows in graph.back([at_features], again=False):
+            for found in rows:
+                for place, gradient in zip(segment.parameters, found, strict=True):
+                    assert gradient is not None
+                    torch.testing.assert_close(gradient, wanted[place], rtol=1e-4, atol=1e-5)
 
     def test_equal_seeds_build_equal_trunks(self) -> None:
         def bits(seed: int) -> list[Tensor]:

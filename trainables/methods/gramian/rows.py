@@ -288,11 +288,14 @@ class TaskGradients:
     def weighted(self, weights: Tensor) -> list[Tensor | None]:
         """The shared parameters' gradient of ``sum_k weights[k] * objective_k``: one backward pass."""
         at_features: Tensor | None = None
-        gradients = self._at_features if self._streamed else map(self._through_decoder, range(len(weights)))
-        for weight, one in zip(weights.tolist(), gradients, strict=False):
+        for task, weight in enumerate(weights.tolist()):
+            if not self._streamed:
+                one = self._through_decoder(task)
+            else:
+                # Of a forward that told no representation there are none.
+                one = self._at_features.pop(0) if self._at_features else None
             if one is not None:
                 at_features = one.mul_(weight) if at_features is None else at_features.add_(one, alpha=weight)
-        self._at_features = []
         if not self._streamed:
             self._average_heads()
         if at_features is not None:
