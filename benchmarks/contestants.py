@@ -6,8 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
+
 from benchmarks.comparisons import TORCHJD_NAMES, PlainPattern, has_torchjd, torchjd_pattern
 from benchmarks.workbench import Make
+from trainables.errors import ConfigError
+from trainables.kernels import check_compiles
 from trainables.methods import METHODS, Method, Update
 
 Family = Literal["gd", "loss", "famo", "gradient", "streamed", "selective", "plain", "stacked", "torchjd"]
@@ -47,8 +51,9 @@ class Contestant:
         return groups if self.family == "selective" else 1.0
 
 
-def contestants(tasks: int, only: Sequence[str] | None, *, comparisons: bool) -> list[Contestant]:
-    """All of them for K tasks; ``only`` names methods to keep beside gradient descent, with their comparisons."""
+def contestants(tasks: int, only: Sequence[str] | None, *, comparisons: bool, device: str = "cpu") -> list[Contestant]:
+    """All of them for K tasks; ``only`` names methods to keep beside gradient descent, with their comparisons. One
+    that has to be compiled for ``device`` is left out where nothing does."""
     kept = [name for name in (*LOSS_BASED, "famo", *GRADIENT_BASED, "selective") if only is None or name in only]
     out = [Contestant("gd", "gd", _method("gd"))]
     out += [Contestant(name, "loss", _method(name)) for name in kept if name in LOSS_BASED]
@@ -57,6 +62,8 @@ def contestants(tasks: int, only: Sequence[str] | None, *, comparisons: bool) ->
     out += [Contestant(name, "gradient", _method(name)) for name in gradient]
     if "mgda" in gradient:
         out.append(Contestant("mgda, streamed rows", "streamed", _method("mgda", rows="streamed")))
+    if "graddrop" in gradient and compiles(device):
+        out.append(Contestant("graddrop, fused", "gradient", _method("graddrop", fused=True)))
     if "selective" in kept:
         out += _selective(tasks)
     if comparisons:
@@ -72,6 +79,15 @@ def contestants(tasks: int, only: Sequence[str] | None, *, comparisons: bool) ->
         if "mgda" in gradient and has_torchjd():
             out.append(Contestant("mgda (TorchJD, lean)", "torchjd", _torchjd("mgda", lean=True), "mgda"))
     return out
+
+
+def compiles(device: str) -> bool:
+    """Whether ``torch.compile`` works here."""
+    try:
+        check_compiles("graddrop, fused", torch.device(device))
+    except ConfigError:
+        return False
+    return True
 
 
 def _selective(tasks: int) -> list[Contestant]:

@@ -104,7 +104,7 @@ def main(
             stock = setting if comparisons_on == "same" else replace(setting, kernels="torch")
             bench = Workbench(setting, root)
             count, shared = len(bench.trainer.tasks), bench.shared_bytes
-            everyone = contestants(count, only, comparisons=comparisons)
+            everyone = contestants(count, only, comparisons=comparisons, device=device)
             # What people write themselves knows nothing of the layers here.
             settings = {
                 who.label: stock if who.of else replace(setting, cut=who.family == "streamed") for who in everyone

@@ -149,8 +149,9 @@ def _number(value: float | None, digits: int) -> str:
 
 
 def counterparts(row: Row, rows: Sequence[Row], family: str) -> list[Row]:
-    """The comparisons of one kind that do what ``row`` does."""
-    return [other for other in rows if other.who.family == family and other.who.of == row.who.label]
+    """The comparisons of one kind that do what ``row`` does, whichever way."""
+    name = row.who.label.partition(",")[0]
+    return [other for other in rows if other.who.family == family and other.who.of == name]
 
 
 def _published(row: Row) -> float | None:

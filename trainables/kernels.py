@@ -33,6 +33,15 @@ def check_kernels(kernels: Kernels) -> None:
         raise ConfigError("train.kernels: this torch was built without oneDNN (allowed: torch)")
 
 
+def check_compiles(field: str, device: torch.device) -> None:
+    """Raise :class:`ConfigError` for ``field`` where ``torch.compile`` finds nothing that compiles for ``device``."""
+    try:
+        torch.compile(torch.neg, fullgraph=True)(torch.ones(16, device=device))
+    except RuntimeError as error:
+        why = str(error).strip().splitlines()[0]
+        raise ConfigError(f"{field}: torch.compile does not work here: {why} (allowed: false)") from None
+
+
 def fastest() -> Kernels:
     """The kernels that are known to be faster on this machine's processor: oneDNN's on AMD with AVX-512."""
     capabilities = torch.cpu.get_capabilities()

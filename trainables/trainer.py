@@ -23,7 +23,7 @@ from trainables.data.ondisk import FileSplit, decoded
 from trainables.errors import CheckpointError, Diverged
 from trainables.evaluation import Metrics, evaluate, merged, values
 from trainables.history import History
-from trainables.kernels import check_kernels, install
+from trainables.kernels import check_compiles, check_kernels, install
 from trainables.methods import Counters, Method, StepLog, Update
 from trainables.models.forward import Passed, forward_of
 from trainables.models.network import MultiTaskNetwork, build_network
@@ -68,6 +68,8 @@ class Trainer:
             check_kernels(config.train.kernels)
             torch.set_num_threads(config.train.threads)
             keep_freed()
+        if config.train.compile:
+            check_compiles("train.compile", self.device)
         self.tasks = tasks_of(config)
         self._labels = tuple(dict.fromkeys(task.label for task in self.tasks))
         self._data_root = data_root

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
@@ -11,9 +11,15 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from trainables.kernels import check_compiles
 from trainables.methods.base import Update
 from trainables.methods.gramian import Array, GradientConfig, GradientMethod, Rows, SolverInfo
 from trainables.methods.gramian.method import no_weights
+
+_WIDE = 16384
+"""Columns of the blocks that a fused kernel takes: on a CPU those of a full block."""
+
+Kernel = Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]
 
 _BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 """Integers as wide as a float of so many bytes."""
@@ -30,6 +36,10 @@ class GradDropConfig(GradientConfig):
     measure_every: int = Field(default=10, ge=1)
     """Steps from one measurement of conflicts and inactive tasks to the next; in between, their curves keep the last
     one. Nothing else needs the inner products, a third of what the method costs. Changes no result."""
+    fused: bool = False
+    """Read the task gradients once, in a kernel that ``torch.compile`` makes in the first step of a process: some
+    seconds, for which a CPU needs a C++ compiler and a GPU Triton. Other last bits on a GPU and of more than 16 tasks;
+    else none."""
 
 
 class GradDrop(GradientMethod):
@@ -45,6 +55,10 @@ class GradDrop(GradientMethod):
         super().__init__(config, update, seed)
         self._since = 0
         self._gramian: Tensor | None = None
+        self._kernel: Kernel = _signs
+        if config.fused:
+            check_compiles("method.fused", next((p.device for p in update.shared), torch.device("cpu")))
+            self._kernel = torch.compile(_signs)
 
     def inner_products(self, rows: Rows) -> Tensor:
         """Of a step that is due; of the last such step on others."""
@@ -67,7 +81,7 @@ class GradDrop(GradientMethod):
             return [], ones, info
         noise = self._noise(rows, torch.Generator(rows.device).manual_seed(seed))
         parts = noise.split([block.shape[1] for block in rows.blocks])
-        dropped = [_drop(block, part, self.config.leak) for block, part in zip(rows.blocks, parts, strict=True)]
+        dropped = [self._drop(block, part) for block, part in zip(rows.blocks, parts, strict=True)]
         if not torch.stack([size for _, size in dropped]).isfinite().all():
             self._gramian = None
             return [], ones, replace(info, finite=False)
@@ -84,6 +98,14 @@ class GradDrop(GradientMethod):
         """Put back what :meth:`state_dict` gave."""
         super().load_state_dict(state)
         self._since, self._gramian = state["since"], state["gramian"]
+
+    def _drop(self, block: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """What is drawn of a block, and the sum of all its absolute values, finite where they are."""
+        # A narrow block takes no time, and each new width a compiler's; torch adds up one that is no multiple of its
+        # vectors in another order.
+        kernel = self._kernel if block.shape[1] >= _WIDE else _signs
+        drawn, absolute = kernel(block, noise, self.config.leak)
+        return drawn, absolute.sum()
 
     def _noise(self, rows: Rows, generator: torch.Generator) -> Tensor:
         """(d,) uniform on [0, 1), one for each coordinate of a row."""
@@ -108,21 +130,21 @@ def graddrop(rows: Tensor, noise: Tensor, leak: float = 0.0) -> Tensor:
         noise: (...) uniform on [0, 1).
         leak: see :class:`GradDropConfig`.
     """
-    return _drop(rows, noise, leak)[0]
+    return _signs(rows, noise, leak)[0]
 
 
-def _drop(rows: Tensor, noise: Tensor, leak: float) -> tuple[Tensor, Tensor]:
-    """:func:`graddrop`, and the sum of all entries' absolute values, finite where they are."""
+def _signs(rows: Tensor, noise: Tensor, leak: float) -> tuple[Tensor, Tensor]:
+    """:func:`graddrop`, and the sum over k of absolute values, finite where all entries are."""
     positive, negative = rows.clamp_min(0).sum(0), rows.clamp_max(0).sum(0)
     absolute = positive - negative
     # P = positive / absolute, not divided out: no coordinate is 0 / 0.
     drawn = _larger(positive, noise * absolute, negative)
-    return drawn if leak == 0.0 else drawn.lerp(positive + negative, leak), absolute.sum()
+    return drawn if leak == 0.0 else drawn.lerp(positive + negative, leak), absolute
 
 
 def _larger(tensor: Tensor, threshold: Tensor, otherwise: Tensor) -> Tensor:
     """``torch.where(tensor > threshold, tensor, otherwise)``, to the bit."""
-    if tensor.device.type != "cpu":
+    if tensor.device.type != "cpu" or torch.compiler.is_compiling():
         return torch.where(tensor > threshold, tensor, otherwise)
     # There it branches at every entry, and what is drawn at random is guessed wrong half of the time.
     as_bits = _BITS[tensor.element_size()]

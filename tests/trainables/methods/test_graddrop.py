@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -144,24 +150,90 @@ class TestMeasuring:
         stack = Rows(2, [rows[0]])
         for task in range(2):
             stack.put(task, [rows[task]])
-        update = Update(["a", "b"], [], {"a": [], "b": []}, torch.optim.SGD([torch.zeros(1, requires_grad=True)], 1.0))
-        method = GradDrop(GradDropConfig(), update, 0)
+        method = GradDrop(GradDropConfig(), update_of(2), 0)
         for finite in (True, False, True):
             stack.put(1, [torch.full((6,), 1.0 if finite else torch.inf)])
             _, _, info = method.combine(stack, method.inner_products(stack).numpy())
             assert info.finite is finite
 
 
+class TestFused:
+    """One kernel over wide blocks changes no bit on a CPU."""
+
+    @pytest.mark.parametrize("leak", [0.0, 0.25])
+    @pytest.mark.parametrize("tasks", [1, 2, 11, 16])
+    def test_the_sweep(self, tasks: int, leak: float) -> None:
+        torch.compiler.reset()
+        plainly, fused = (GradDrop(GradDropConfig(leak=leak, fused=one), update_of(tasks), 0) for one in (False, True))
+        for kind in KINDS:
+            # Two full blocks, and one that is too narrow for the kernel.
+            rows = gradients(kind, tasks, 2 * 16384 + 100, 0.0, torch.float32, 3)
+            stack = Rows(tasks, [rows[0]])
+            for task, row in enumerate(rows):
+                stack.put(task, [row])
+            wanted, _, before = plainly.combine(stack, np.eye(tasks))
+            with patch.object(fused, "_kernel", wraps=fused._kernel) as kernel:
+                found, _, after = fused.combine(stack, np.eye(tasks))
+            assert kernel.call_count == 2
+            assert before.finite is after.finite
+            assert [bits(part).tolist() for part in found] == [bits(part).tolist() for part in wanted]
+
+    def test_steps(self, tmp_path: Path) -> None:
+        torch.compiler.reset()
+        trained = {}
+        for one in (False, True):
+            trainer = small_trainer(tmp_path, {"fused": one})
+            assert isinstance(trainer.method, GradDrop)
+            with patch.object(trainer.method, "_kernel", wraps=trainer.method._kernel) as kernel:
+                trainer.advance()
+            assert kernel.call_count > 0
+            trained[one] = [p.detach().clone() for p in trainer.network.parameters()]
+        assert all(torch.equal(one, other) for one, other in zip(trained[False], trained[True], strict=True))
+
+    @pytest.mark.parametrize("wanted", ["method.fused", "train.compile"])
+    def test_without_a_compiler(self, wanted: str, tmp_path: Path) -> None:
+        small_trainer(tmp_path, {})
+        section, field = wanted.split(".")
+        program = (
+            "import json, sys\nfrom pathlib import Path\n"
+            "from trainables.config import load_trial\nfrom trainables.trainer import Trainer\n"
+            "Trainer(load_trial(json.loads(sys.argv[1])), Path(sys.argv[2]))\n"
+        )
+        trial: dict[str, Any] = small_trial({})
+        trial[section] |= {field: True}
+        nowhere = {"CXX": str(tmp_path / "nothing"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+        done = subprocess.run(
+            [sys.executable, "-c", program, json.dumps(trial), str(tmp_path)],
+            env={**os.environ, **nowhere},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 1
+        said = done.stderr.strip().splitlines()[-1]
+        assert said.startswith(f"trainables.errors.ConfigError: {wanted}: torch.compile does not work here: ")
+        assert "C++ compiler" in said
+        assert said.endswith("(allowed: false)")
+
+
+def update_of(tasks: int) -> Update:
+    names = [str(task) for task in range(tasks)]
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], 1.0)
+    return Update(names, [], {name: [] for name in names}, optimizer)
+
+
+def small_trial(method: dict[str, object]) -> dict[str, Any]:
+    return {
+        "data": {"name": "scenes", "image_size": 32, "train": 4, "val": 1, "test": 1},
+        "tasks": {"set": "nyud"},
+        "model": {"backbone": "vit_pico"},
+        "train": {"batch_size": 2, "budget": {"amount": 7}},
+        "record": {"eval_every": 0, "points": 7},
+        "method": {"name": "graddrop", **method},
+    }
+
+
 def small_trainer(root: Path, method: dict[str, object]) -> Trainer:
-    config = load_trial(
-        {
-            "data": {"name": "scenes", "image_size": 32, "train": 4, "val": 1, "test": 1},
-            "tasks": {"set": "nyud"},
-            "model": {"backbone": "vit_pico"},
-            "train": {"batch_size": 2, "budget": {"amount": 7}},
-            "record": {"eval_every": 0, "points": 7},
-            "method": {"name": "graddrop", **method},
-        }
-    )
+    config = load_trial(small_trial(method))
     data_set_of(config).prepare(config.data, root)
     return Trainer(config, root)
