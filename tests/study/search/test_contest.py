@@ -5,6 +5,7 @@ import json
 import math
 import random
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -198,6 +199,42 @@ def test_a_trial_half_asked_for_is_dropped_and_its_point_asked_again(tmp_path: P
     assert first is not None
     assert first.config.optim.lr == plan.contenders[0].config.optim.lr
     assert again.trials()[0].user_attrs[ORDINAL] == 0
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "grid"])
+@pytest.mark.parametrize("asked", [0, 3])
+@pytest.mark.parametrize("notes", [0, 1, 2, 3])
+def test_a_driver_that_dies_while_it_notes_what_it_asks_for(
+    notes: int, asked: int, sampler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_search(spec_of(sampler))
+    for name in ("calm", "storm"):
+        (tmp_path / name).mkdir()
+    calm, storm = contest_of(plan, storage(tmp_path / "calm")), contest_of(plan, storage(tmp_path / "storm"))
+    play(calm)
+    for _ in range(asked):
+        trial = storm.next()
+        assert trial is not None
+        for report in reports(trial, bowl):
+            storm.take(report)
+        storm.finish(report, "run")
+    told, original = itertools.count(), optuna.Trial.set_user_attr
+
+    def dying(self: optuna.Trial, *args: Any) -> None:
+        if next(told) == notes:
+            raise KilledError
+        original(self, *args)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(optuna.Trial, "set_user_attr", dying)
+        # With the last of them it is asked for, and has begun.
+        with pytest.raises(KilledError) if notes < 3 else nullcontext():
+            storm.next()
+    again = contest_of(plan, storage(tmp_path / "storm"))
+    play(again)
+    assert outcomes(again) == outcomes(calm)
+    half = [trial for trial in again._study.get_trials() if trial.state is TrialState.FAIL]
+    assert [ORDINAL in trial.user_attrs for trial in half] == ([False] if notes < 3 else [])
 
 
 def test_what_was_made_before_is_not_made_again(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from study.cli import run
 from study.executors import local
 from study.executors.local import _serve as SERVE
 from study.home import Home
-from study.search.entries import DELTA_M, POINT, RUN_ID, STATUS, TRIAL_KEY
+from study.search.entries import DELTA_M, ORDINAL, POINT, RUN_ID, STATUS, TRIAL_KEY
 from study.search.storage import open_storage
 from study.tracking import open_client, search
 from trainables.session import Report, Session
@@ -55,7 +55,8 @@ def proposed(home: Path) -> list[tuple[str, str, float | None, str]]:
     [study] = optuna.get_all_study_names(storage)
     trials = optuna.load_study(study_name=study, storage=storage).get_trials()
     assert not [t for t in trials if t.state in (TrialState.RUNNING, TrialState.WAITING)]
-    attributes = [t.user_attrs for t in trials if POINT in t.user_attrs]
+    # One whose driver died before it was fully asked for has a point, and is not of the budget.
+    attributes = [t.user_attrs for t in trials if ORDINAL in t.user_attrs]
     return [(a[POINT], a[STATUS], a.get(DELTA_M), a[TRIAL_KEY]) for a in attributes]
 
 
