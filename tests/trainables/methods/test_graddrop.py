@@ -166,11 +166,12 @@ class TestFused:
         torch.compiler.reset()
         plainly, fused = (GradDrop(GradDropConfig(leak=leak, fused=one), update_of(tasks), 0) for one in (False, True))
         for kind in KINDS:
-            # Two full blocks, and one that is too narrow for the kernel.
-            rows = gradients(kind, tasks, 2 * 16384 + 100, 0.0, torch.float32, 3)
-            stack = Rows(tasks, [rows[0]])
+            # Two full blocks together, one by itself, and two that are too narrow for the kernel.
+            rows = gradients(kind, tasks, 3 * 16384 + 100 + 7, 0.0, torch.float32, 3)
+            sizes = [2 * 16384 + 100, 16384, 7]
+            stack = Rows(tasks, rows[0].split(sizes))
             for task, row in enumerate(rows):
-                stack.put(task, [row])
+                stack.put(task, row.split(sizes))
             wanted, _, before = plainly.combine(stack, np.eye(tasks))
             with patch.object(fused, "_kernel", wraps=fused._kernel) as kernel:
                 found, _, after = fused.combine(stack, np.eye(tasks))

@@ -44,6 +44,8 @@ class Rows:
         self._parts = [list(_parts(tasks, t)) for t in like]
         self.blocks = [block for parts in self._parts for part in parts for block in part]
         """Contiguous (K, w), in the order of the columns."""
+        self.stacks = [part for parts in self._parts for part in parts]
+        """The same memory with N neighbouring blocks of one width in one tensor (N, K, w)."""
         # Made once: to index every part anew for every task takes a seventh as long as the copies.
         self._places = [[[part[:, task] for part in parts] for parts in self._parts] for task in range(tasks)]
 
@@ -98,17 +100,22 @@ class Rows:
         return out
 
     def assembled(self, columns: Iterable[Tensor]) -> list[Tensor]:
-        """What was made of each block, (w,), put together: one tensor for each that rows are taken of."""
+        """What was made of each block, (w,), or of each of ``stacks``, (N, w), put together: one tensor for each that
+        rows are taken of."""
         made = iter(columns)
         out = []
-        for shape, parts in zip(self.shapes, self._parts, strict=True):
-            pieces = [next(made) for part in parts for _ in part]
+        for shape in self.shapes:
+            pieces = [next(made).reshape(-1)]
+            missing = shape.numel() - pieces[0].numel()
+            while missing > 0:
+                pieces.append(next(made).reshape(-1))
+                missing -= pieces[-1].numel()
             out.append((pieces[0] if len(pieces) == 1 else torch.cat(pieces)).view(shape))
         return out
 
     def average(self, update: Update) -> None:
         """Replace every row by its mean over the processes that train together."""
-        update.average([part for parts in self._parts for part in parts])
+        update.average(self.stacks)
 
     @property
     def precision(self) -> torch.dtype:
